@@ -1,0 +1,163 @@
+//! Why a request was not answered by an upstream, and what the caller is told.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::config::EndpointAddr;
+
+/// A reason to answer a request ourselves.
+///
+/// Each has one status, one response flag (Envoy's letters, because people know them) and one
+/// sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request cannot be understood well enough to be routed.
+    #[error("bad request: {0}")]
+    BadRequest(&'static str),
+    /// A method that this proxy does not carry.
+    #[error("the method {0} is not supported")]
+    MethodNotSupported(http::Method),
+    /// No route matches.
+    #[error("no route for host `{host}` and path `{path}`")]
+    NoRoute {
+        /// The host that was asked for.
+        host: String,
+        /// The path that was asked for.
+        path: String,
+    },
+    /// The cluster has no endpoint that may be used.
+    #[error("cluster `{cluster}` has no endpoint to send to")]
+    NoEndpoint {
+        /// The cluster's name.
+        cluster: String,
+    },
+    /// The endpoint's connections are all in use and its queue is full.
+    #[error("{endpoint} has {limit} requests waiting for a connection, which is the limit")]
+    Overflow {
+        /// The endpoint.
+        endpoint: EndpointAddr,
+        /// The queue's bound.
+        limit: usize,
+    },
+    /// No connection could be made.
+    #[error("connecting to {endpoint} failed: {reason}")]
+    ConnectFailure {
+        /// The endpoint.
+        endpoint: EndpointAddr,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// The connection ended before a whole response head.
+    #[error("{endpoint} closed the connection before it answered")]
+    UpstreamClosed {
+        /// The endpoint.
+        endpoint: EndpointAddr,
+    },
+    /// What came back was not HTTP, or not what can be forwarded.
+    #[error("{endpoint} answered with something that is not valid HTTP: {reason}")]
+    UpstreamProtocol {
+        /// The endpoint.
+        endpoint: EndpointAddr,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// The route's time was up.
+    #[error("no response within {}", humantime::format_duration(*.limit))]
+    Timeout {
+        /// The route's timeout.
+        limit: Duration,
+    },
+    /// The caller's request body ended early or was malformed.
+    #[error("the request body could not be read to its end")]
+    RequestBody,
+}
+
+/// Response flags, in the letters of Envoy's access logs.
+///
+/// The order is that of [`Flag::ALL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    /// No route.
+    NR,
+    /// No healthy upstream.
+    UH,
+    /// Upstream overflow.
+    UO,
+    /// Upstream connection failure.
+    UF,
+    /// Upstream connection closed.
+    UC,
+    /// Upstream protocol error.
+    UPE,
+    /// Upstream timeout.
+    UT,
+    /// Downstream protocol error.
+    DPE,
+    /// Downstream closed before the response was complete.
+    DC,
+}
+
+impl Flag {
+    /// All of them, in declaration order.
+    pub const ALL: [Flag; 9] = [
+        Flag::NR,
+        Flag::UH,
+        Flag::UO,
+        Flag::UF,
+        Flag::UC,
+        Flag::UPE,
+        Flag::UT,
+        Flag::DPE,
+        Flag::DC,
+    ];
+
+    /// Its letters.
+    pub fn letters(self) -> &'static str {
+        match self {
+            Flag::NR => "NR",
+            Flag::UH => "UH",
+            Flag::UO => "UO",
+            Flag::UF => "UF",
+            Flag::UC => "UC",
+            Flag::UPE => "UPE",
+            Flag::UT => "UT",
+            Flag::DPE => "DPE",
+            Flag::DC => "DC",
+        }
+    }
+}
+
+impl Refusal {
+    /// What the caller gets.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Refusal::BadRequest(_) | Refusal::RequestBody => StatusCode::BAD_REQUEST,
+            Refusal::MethodNotSupported(_) => StatusCode::NOT_IMPLEMENTED,
+            Refusal::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Refusal::NoEndpoint { .. }
+            | Refusal::Overflow { .. }
+            | Refusal::ConnectFailure { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::UpstreamClosed { .. } | Refusal::UpstreamProtocol { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
+            Refusal::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Its response flag.
+    pub fn flag(&self) -> Flag {
+        match self {
+            Refusal::BadRequest(_) | Refusal::MethodNotSupported(_) | Refusal::RequestBody => {
+                Flag::DPE
+            }
+            Refusal::NoRoute { .. } => Flag::NR,
+            Refusal::NoEndpoint { .. } => Flag::UH,
+            Refusal::Overflow { .. } => Flag::UO,
+            Refusal::ConnectFailure { .. } => Flag::UF,
+            Refusal::UpstreamClosed { .. } => Flag::UC,
+            Refusal::UpstreamProtocol { .. } => Flag::UPE,
+            Refusal::Timeout { .. } => Flag::UT,
+        }
+    }
+}

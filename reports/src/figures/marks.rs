@@ -1,0 +1,111 @@
+//! Faults on a time axis: a labelled bar above the plot, and its shade through the plot.
+
+use super::canvas::{Align, DrawError, Font, Stroke};
+use super::palette::{Dash, INK, LIMIT, Marker, SHADE};
+use super::panel::{GAP, Panel, ROW, TEXT, fitted, font};
+use crate::record::Event;
+
+/// Rows of labelled faults; those of more share the last one.
+const LANES: usize = 3;
+
+/// One row above the plot: faults of one sort on one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lane {
+    label: String,
+    /// Begin and end in milliseconds; without an end for what does not last.
+    spans: Vec<(u64, Option<u64>)>,
+}
+
+/// Sorts faults into rows.
+pub(super) fn lanes(faults: &[Event]) -> Vec<Lane> {
+    let mut lanes: Vec<Lane> = Vec::new();
+    for fault in faults {
+        let label = format!("{} {}", fault.target, fault.detail);
+        let span = (fault.at_ms, fault.until_ms);
+        match lanes.iter_mut().find(|l| l.label == label) {
+            Some(lane) => lane.spans.push(span),
+            None => lanes.push(Lane { label, spans: vec![span] }),
+        }
+    }
+    if lanes.len() > LANES {
+        let rest = lanes.split_off(LANES - 1);
+        let label = format!("{} other faults", rest.len());
+        let spans = rest.into_iter().flat_map(|l| l.spans).collect();
+        lanes.push(Lane { label, spans });
+    }
+    lanes
+}
+
+/// Draws the rows and shades the plot; before anything that should lie above the shade.
+pub(super) fn draw(panel: &Panel<'_, '_>, lanes: &[Lane]) -> Result<(), DrawError> {
+    let first = panel.top - GAP - lanes.len() as f64 * ROW;
+    for (i, lane) in lanes.iter().enumerate() {
+        let middle = first + (i as f64 + 0.5) * ROW;
+        for (at, until) in &lane.spans {
+            let x = panel.x_at(*at as f64 / 1e3);
+            match until {
+                Some(until) => {
+                    let end = panel.x_at(*until as f64 / 1e3).max(x + 1.0);
+                    let half = ROW / 2.0 - 2.0;
+                    let bar = ((x, middle - half), (end, middle + half));
+                    panel.canvas.block(bar, SHADE, 0.35)?;
+                    panel.canvas.block(((x, panel.top), (end, panel.bottom)), SHADE, 0.14)?;
+                    for edge in [x, end] {
+                        let line = [(edge, middle + half), (edge, panel.bottom)];
+                        let stroke = Stroke { color: SHADE, width: 1.0, dash: Dash::FINE };
+                        panel.canvas.line(&line, stroke)?;
+                    }
+                }
+                None => {
+                    let line = [(x, middle), (x, panel.bottom)];
+                    let stroke = Stroke { color: LIMIT, width: 1.0, dash: Dash::FINE };
+                    panel.canvas.line(&line, stroke)?;
+                    panel.canvas.marker(Marker::Triangle, (x, middle), LIMIT, 4.0)?;
+                }
+            }
+        }
+        name(panel, lane, middle)?;
+    }
+    Ok(())
+}
+
+/// Names a row, over its bars, which are light enough to read through: from where the first begins,
+/// or about the middle of an only bar that is too short, and always within the drawing.
+fn name(panel: &Panel<'_, '_>, lane: &Lane, y: f64) -> Result<(), DrawError> {
+    let Some((at, until)) = lane.spans.first() else { return Ok(()) };
+    let ink = Font { color: INK, size: TEXT - 1.0, ..font(Align::Left) };
+    let label = fitted(&lane.label, ink, panel.canvas.width - 4.0);
+    let width = ink.width(&label);
+    let begin = panel.x_at(*at as f64 / 1e3);
+    let wanted = match until.map(|until| panel.x_at(until as f64 / 1e3)) {
+        Some(end) if lane.spans.len() == 1 && end - begin < width + 8.0 => {
+            (begin + end - width) / 2.0
+        }
+        Some(_) => begin + 5.0,
+        None => begin + 8.0,
+    };
+    let latest = panel.canvas.width - 2.0 - width;
+    panel.canvas.text(&label, (wanted.min(latest).max(2.0), y), ink)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(target: &str, at_ms: u64) -> Event {
+        let (kind, detail) = ("fault".to_owned(), "crash".to_owned());
+        Event { at_ms, until_ms: Some(at_ms + 5), kind, target: target.to_owned(), detail }
+    }
+
+    #[test]
+    fn a_fault_that_repeats_keeps_its_row_and_many_share_the_last() {
+        let flapping = [fault("web-0", 0), fault("web-0", 10)];
+        assert_eq!(lanes(&flapping).len(), 1);
+        assert_eq!(lanes(&flapping)[0].spans.len(), 2);
+        let names = ["a", "b", "c", "d", "e"];
+        let many: Vec<Event> = names.iter().map(|n| fault(n, 0)).collect();
+        assert_eq!(lanes(&many[..LANES]).len(), LANES);
+        assert_eq!(lanes(&many).len(), LANES);
+        assert_eq!(lanes(&many)[LANES - 1].label, "3 other faults");
+    }
+}

@@ -1,0 +1,172 @@
+//! The percentile curve: response time over 1/(1 − p), so that each nine has as much room as the
+//! last, all variants on one plot.
+
+use super::axis::Axis;
+use super::canvas::{Align, Alternative, DrawError, Font, Stroke, draw};
+use super::palette::{Dash, INK, LIMIT, look};
+use super::panel::{Panel, Place, ROW, WIDTH, fitted, font, sample};
+use super::{Figure, canvas::Canvas};
+use crate::format::{SUPPORT, as_ms, plural, significant, span, supported};
+use crate::summary::{ScenarioSummary, VariantSummary};
+
+/// Percentiles that are named on the axis and marked on the curves.
+const NAMED: [(f64, &str); 7] = [
+    (0.0, "0"),
+    (0.5, "50"),
+    (0.9, "90"),
+    (0.99, "99"),
+    (0.999, "99.9"),
+    (0.9999, "99.99"),
+    (0.99999, "99.999"),
+];
+
+/// Points on a curve over its whole length.
+const POINTS: usize = 400;
+
+/// Draws the curves of all variants.
+///
+/// # Errors
+/// When plotters refuses to draw.
+pub(crate) fn percentiles(scenario: &ScenarioSummary) -> Result<Figure, DrawError> {
+    let variants = &scenario.variants;
+    let reach = variants.iter().map(reach).fold(0.0, f64::max).max(1.0);
+    let x = percentile_axis(reach);
+    let curves: Vec<Vec<(f64, f64)>> = variants.iter().map(|v| curve(v, reach)).collect();
+    let limits = limits(scenario);
+    let y = time_axis(&curves, &limits);
+    let rows = variants.len().div_ceil(2) as f64;
+    let place = Place { top: rows * ROW + 6.0, right: 16.0, height: 260.0, lanes: 0 };
+    let title = "Response time by percentile".to_owned();
+    let alternative =
+        Alternative { title: title.clone(), description: description(variants, &x, &y) };
+    let drawing = draw((WIDTH, place.drawing_height()), &alternative, |canvas| {
+        legend(canvas, variants)?;
+        let panel = Panel::new(canvas, place, (&x, &y))?;
+        let shown = || limits.iter().filter(|(value, _)| y.holds(*value));
+        for (value, _) in shown() {
+            panel.level(*value, Stroke { color: LIMIT, width: 1.25, dash: Dash::FINE })?;
+        }
+        for (variant, points) in variants.iter().zip(&curves) {
+            let look = look(variant.place);
+            panel.line(points, Stroke { color: look.color, width: 2.25, dash: look.dash })?;
+        }
+        for (value, label) in shown() {
+            let font = Font { color: LIMIT, ..font(Align::Left) };
+            panel.remark(label, (panel.left + 6.0, panel.y_at(*value) - 9.0), font)?;
+        }
+        for (variant, points) in variants.iter().zip(&curves) {
+            let look = look(variant.place);
+            for (p, _) in NAMED.iter().skip(1).filter(|(p, _)| named_on(*p, points)) {
+                let at = panel.at((nines(*p), variant.quantile_ms(*p).0));
+                panel.canvas.marker(look.marker, at, look.color, 4.0)?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Figure { drawings: vec![drawing], title, caption: caption(scenario) })
+}
+
+/// The horizontal place of a percentile: the decimal logarithm of 1/(1 − p).
+fn nines(p: f64) -> f64 {
+    -(1.0 - p).log10()
+}
+
+/// How far right a variant's curve goes: up to where too few requests lie beyond.
+fn reach(variant: &VariantSummary) -> f64 {
+    (variant.response.count() as f64 / SUPPORT).max(1.0).log10()
+}
+
+fn named_on(p: f64, points: &[(f64, f64)]) -> bool {
+    points.last().is_some_and(|(end, _)| nines(p) <= end + 1e-9)
+}
+
+fn percentile_axis(reach: f64) -> Axis {
+    let ticks = NAMED.iter().map(|(p, name)| (nines(*p).max(0.0), (*name).to_owned()));
+    let ticks = ticks.filter(|(x, _)| *x <= reach + 1e-9).collect();
+    Axis::with_ticks((0.0, reach), ticks, "percentile, %")
+}
+
+fn curve(variant: &VariantSummary, longest: f64) -> Vec<(f64, f64)> {
+    if variant.response.is_empty() {
+        return Vec::new();
+    }
+    let end = reach(variant);
+    let points = ((POINTS as f64 * end / longest).ceil() as usize).max(2);
+    let mut curve: Vec<(f64, f64)> = Vec::with_capacity(points + 1);
+    for i in 0..=points {
+        let x = end * i as f64 / points as f64;
+        let p = 1.0 - 10f64.powf(-x);
+        curve.push((x, as_ms(variant.response.quantile(p))));
+    }
+    curve
+}
+
+/// The deadline and the timeout, as one when they are equal.
+fn limits(scenario: &ScenarioSummary) -> Vec<(f64, String)> {
+    let (deadline, timeout) = (scenario.plan.deadline_ms, scenario.plan.timeout_ms);
+    let timeout = (timeout > 0).then_some(timeout);
+    let line = |ms: u64, name: &str| (ms as f64, format!("{name} {}", span(ms)));
+    match (deadline, timeout) {
+        (Some(d), Some(t)) if d == t => vec![line(d, "deadline and timeout")],
+        (d, t) => {
+            let deadline = d.map(|ms| line(ms, "deadline"));
+            deadline.into_iter().chain(t.map(|ms| line(ms, "timeout"))).collect()
+        }
+    }
+}
+
+fn time_axis(curves: &[Vec<(f64, f64)>], limits: &[(f64, String)]) -> Axis {
+    let values = || curves.iter().flatten().map(|(_, v)| *v).filter(|v| *v > 0.0);
+    let low = values().fold(f64::INFINITY, f64::min).min(1e6);
+    let highest = values().fold(0.0, f64::max).max(1e-3);
+    // A limit that is near is shown; one far above would press the curves flat.
+    let near = limits.iter().map(|(limit, _)| *limit).filter(|l| *l <= highest * 1.6);
+    let high = near.map(|limit| limit * 1.02).fold(highest, f64::max);
+    if high / low > 100.0 {
+        Axis::logarithmic(low, high, "response time, ms (logarithmic)")
+    } else {
+        Axis::from_zero(high, 5, "response time, ms")
+    }
+}
+
+fn legend(canvas: &Canvas<'_>, variants: &[VariantSummary]) -> Result<(), DrawError> {
+    let column = WIDTH / 2.0;
+    for (i, variant) in variants.iter().enumerate() {
+        let (x, y) = ((i % 2) as f64 * column, (i / 2) as f64 * ROW + ROW / 2.0);
+        let look = look(variant.place);
+        sample(canvas, (x + 2.0, y), look, look.dash)?;
+        let ink = Font { color: INK, ..font(Align::Left) };
+        canvas.text(&fitted(&variant.label, ink, column - 42.0), (x + 34.0, y), ink)?;
+    }
+    Ok(())
+}
+
+fn description(variants: &[VariantSummary], x: &Axis, y: &Axis) -> String {
+    let curve = |v: &VariantSummary| {
+        let value = |p: f64, name: &str| {
+            let known = supported(p, v.response.count());
+            known.then(|| format!("{name} {}", significant(v.quantile_ms(p).0)))
+        };
+        let values = [value(0.5, "p50"), value(0.99, "p99"), value(0.999, "p99.9")];
+        format!("{}: {}", v.label, values.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    };
+    let curves: Vec<String> = variants.iter().map(curve).collect();
+    format!("{} over {}. In ms, {}.", y.in_words(), x.in_words(), curves.join("; "))
+}
+
+fn caption(scenario: &ScenarioSummary) -> String {
+    let censored = if scenario.is_censored() {
+        format!(
+            " At {} and above the curves are lower bounds: requests were given up there.",
+            span(scenario.plan.timeout_ms)
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "All requests of {}, those of one variant merged over its seeds; time counts from the \
+         instant at which a request was planned. At 99, one request in a hundred took longer. A \
+         curve ends where fewer than {SUPPORT:.0} requests lie beyond it.{censored}",
+        plural(scenario.runs(), "run")
+    )
+}

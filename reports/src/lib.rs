@@ -1,0 +1,27 @@
+//! Run records in, one page out.
+//!
+//! In the order in which a record passes through:
+//!
+//! - [`record`]: the schema; one versioned JSON document per run, and the only input.
+//! - [`summary`]: statistics per scenario and variant, merged over seeds. Pure.
+//! - [`text`]: the summary as a table for a terminal.
+//! - [`page`]: the summary as one HTML file that opens from disk, with the records beside it.
+//!
+//! `figures` draws what the page shows, as inline SVG; `format`, `html` and `naming` are the small
+//! things they share. Nothing here reads a clock or a random number: the same records give the
+//! same bytes.
+
+pub mod page;
+pub mod record;
+pub mod summary;
+pub mod text;
+
+mod figures;
+mod format;
+mod html;
+mod naming;
+
+pub use page::{PageExtras, ReportError, write_page};
+pub use record::{RecordError, RunRecord};
+pub use summary::{ScenarioSummary, VariantSummary, summarise};
+pub use text::summary_table;

@@ -1,0 +1,152 @@
+//! Who got the requests: the share of each endpoint, in total, under its fault, and over time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::timeline::{Band, middle_s, planned};
+use crate::record::{EndpointRecord, Event, RunRecord, Served};
+
+/// The endpoints of one service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceSummary {
+    /// The service.
+    pub name: String,
+    /// Its endpoints, in the order of the records.
+    pub endpoints: Vec<EndpointSummary>,
+}
+
+impl ServiceSummary {
+    /// The share of each endpoint if all had the same.
+    pub fn fair_share(&self) -> f64 {
+        1.0 / self.endpoints.len().max(1) as f64
+    }
+}
+
+/// One endpoint over all seeds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointSummary {
+    /// Service and instance.
+    pub name: String,
+    /// Whether a fault of the scenario is aimed at it.
+    pub faulted: bool,
+    /// What it saw in all runs together.
+    pub total: Served,
+    /// Arrived here of all that arrived at its service, 0 to 1, over all runs; zero when nothing
+    /// arrived.
+    pub share: f64,
+    /// The same, over the intervals that begin while a fault on it lasts; `None` when there are
+    /// none, or nothing arrived in them.
+    pub share_in_fault: Option<f64>,
+    /// Its share in each interval.
+    pub share_over_time: Vec<Option<Band>>,
+}
+
+/// Arrivals at one endpoint and at its service.
+#[derive(Clone, Copy, Default)]
+struct Arrivals {
+    here: u64,
+    service: u64,
+}
+
+impl Arrivals {
+    fn add(&mut self, here: u64, service: u64) {
+        self.here += here;
+        self.service += service;
+    }
+
+    fn share(self) -> Option<f64> {
+        (self.service > 0).then(|| self.here as f64 / self.service as f64)
+    }
+}
+
+pub(super) fn summarise(runs: &[&RunRecord], faults: &[Event]) -> Vec<ServiceSummary> {
+    let mut names: Vec<(&str, BTreeSet<&str>, Vec<&str>)> = Vec::new();
+    for endpoint in runs.iter().flat_map(|r| &r.endpoints) {
+        let position = names.iter().position(|(service, ..)| *service == endpoint.service);
+        let position = position.unwrap_or_else(|| {
+            names.push((&endpoint.service, BTreeSet::new(), Vec::new()));
+            names.len() - 1
+        });
+        let (_, known, order) = &mut names[position];
+        if known.insert(&endpoint.name) {
+            order.push(&endpoint.name);
+        }
+    }
+    let service = |(service, _, order): (&str, BTreeSet<&str>, Vec<&str>)| {
+        let views: Vec<View<'_>> = runs.iter().map(|run| View::of(run, service)).collect();
+        let endpoint = |name: &&str| endpoint_summary(service, name, &views, faults);
+        ServiceSummary { name: service.to_owned(), endpoints: order.iter().map(endpoint).collect() }
+    };
+    names.into_iter().map(service).collect()
+}
+
+/// One run as one service saw it; the sums over its endpoints are made once.
+struct View<'r> {
+    run: &'r RunRecord,
+    endpoints: BTreeMap<&'r str, &'r EndpointRecord>,
+    arrived: u64,
+    arrived_in: Vec<u64>,
+}
+
+impl<'r> View<'r> {
+    fn of(run: &'r RunRecord, service: &str) -> Self {
+        let members = || run.endpoints.iter().filter(|e| e.service == service);
+        let in_interval = |i: usize| members().map(|e| arrived_in(e, i)).sum();
+        Self {
+            run,
+            endpoints: members().map(|e| (e.name.as_str(), e)).collect(),
+            arrived: members().map(|e| e.total.arrived).sum(),
+            arrived_in: (0..run.intervals.len()).map(in_interval).collect(),
+        }
+    }
+}
+
+fn arrived_in(endpoint: &EndpointRecord, interval: usize) -> u64 {
+    endpoint.intervals.get(interval).map_or(0, |served| served.arrived)
+}
+
+fn endpoint_summary(
+    service: &str,
+    name: &str,
+    views: &[View<'_>],
+    faults: &[Event],
+) -> EndpointSummary {
+    let aimed_here = |e: &&Event| e.target == name || e.target == service;
+    let mine: Vec<&Event> = faults.iter().filter(aimed_here).collect();
+    let mut total = Served::default();
+    let (mut overall, mut in_fault) = (Arrivals::default(), Arrivals::default());
+    let mut over_time: BTreeMap<u64, (f64, Vec<f64>)> = BTreeMap::new();
+    for view in views {
+        let Some(this) = view.endpoints.get(name) else { continue };
+        add(&mut total, &this.total);
+        overall.add(this.total.arrived, view.arrived);
+        for (i, interval) in planned(view.run) {
+            let mut now = Arrivals::default();
+            now.add(arrived_in(this, i), view.arrived_in[i]);
+            if mine.iter().any(|fault| lasts_at(fault, interval.start_ms)) {
+                in_fault.add(now.here, now.service);
+            }
+            let seeds = over_time.entry(interval.start_ms).or_insert((middle_s(interval), vec![]));
+            seeds.1.extend(now.share());
+        }
+    }
+    EndpointSummary {
+        name: name.to_owned(),
+        faulted: !mine.is_empty(),
+        total,
+        share: overall.share().unwrap_or(0.0),
+        share_in_fault: in_fault.share(),
+        share_over_time: over_time.into_values().map(|(at_s, v)| Band::of(at_s, v)).collect(),
+    }
+}
+
+fn lasts_at(fault: &Event, ms: u64) -> bool {
+    fault.at_ms <= ms && fault.until_ms.is_some_and(|until| ms < until)
+}
+
+fn add(total: &mut Served, other: &Served) {
+    total.arrived += other.arrived;
+    total.ok += other.ok;
+    total.errors += other.errors;
+    total.cancelled += other.cancelled;
+    total.crashed += other.crashed;
+}

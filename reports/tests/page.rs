@@ -1,0 +1,246 @@
+//! The page as a reader opens it.
+
+#[path = "support/synthetic.rs"]
+mod synthetic;
+
+use std::fs;
+
+use reports::record::{Interval, Served};
+use reports::{PageExtras, ReportError, RunRecord, write_page};
+use synthetic::{ELEVEN, FOUR, Model, THREE, records, run};
+
+/// The experiment of eleven backends at a tenth of its rate, which is quick and looks the same.
+const SMALL: Model = Model { rate: 100, ..ELEVEN };
+
+fn page(records: &[RunRecord], extras: &PageExtras) -> String {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = write_page(records, extras, dir.path()).expect("a page");
+    fs::read_to_string(path).expect("the page can be read")
+}
+
+/// Everything that must hold for any page.
+fn assert_sound(html: &str) {
+    for bad in ["NaN", "inf ", ">inf", "http://", "https://", "<script", "-0.0"] {
+        assert!(!html.contains(bad), "the page contains {bad}");
+    }
+    assert_well_formed(html);
+}
+
+/// Every element that opens closes in order. Enough of a parser for a page that quotes all its
+/// attributes and escapes all its text.
+fn assert_well_formed(html: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    let body = html.split_once("<body>").expect("a body").1;
+    let body = body.split_once("</body>").expect("an end").0;
+    for tag in body.split('<').skip(1) {
+        let (tag, _) = tag.split_once('>').unwrap_or_else(|| panic!("unclosed tag: {tag:.60}"));
+        let name = tag.split([' ', '/']).find(|n| !n.is_empty()).unwrap_or_default();
+        if tag.starts_with('/') {
+            assert_eq!(Some(name), open.pop(), "</{name}> closes another element");
+        } else if !tag.ends_with('/') && name != "br" {
+            assert_eq!(tag.matches('"').count() % 2, 0, "an attribute is not quoted: {tag:.60}");
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "never closed: {open:?}");
+}
+
+#[test]
+fn a_page_has_every_figure_and_number() {
+    let html = page(&records(&SMALL, &FOUR, &[1, 2, 3, 4, 5]), &PageExtras::default());
+    assert_sound(&html);
+    for figure in [
+        "Response time by percentile",
+        "Response time over time",
+        "Offered load and goodput over time",
+        "Share of each backend of web",
+        "Share of the backends of web over time",
+    ] {
+        assert!(html.contains(&format!("<figcaption><b>{figure}</b>")), "{figure} is missing");
+    }
+    // One curve and one share for all variants, and three small plots for each of the four.
+    assert_eq!(html.matches("<svg ").count(), 2 + 3 * 4);
+    assert_eq!(html.matches("role=\"img\"").count(), html.matches("<svg ").count());
+    assert_eq!(html.matches("<desc>").count(), html.matches("<svg ").count());
+    assert!(html.contains("✗ 20 of 40 expectations failed"));
+    assert!(html.contains("web-0 slow: constant 2000 ms"));
+    assert!(html.contains("\ndeadline and timeout 1 s\n"));
+    assert!(!html.contains("What to distrust"));
+}
+
+#[test]
+fn the_records_lie_beside_the_page_and_make_the_same_page_again() {
+    let all = records(&SMALL, &FOUR[..2], &[1, 2]);
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let page = write_page(&all, &PageExtras::default(), first.path()).unwrap();
+    let read: Vec<RunRecord> = all
+        .iter()
+        .map(|r| RunRecord::read(&first.path().join("records").join(r.file_name())).unwrap())
+        .collect();
+    assert_eq!(read, all);
+    let again = write_page(&read, &PageExtras::default(), second.path()).unwrap();
+    let (page, again) = (fs::read_to_string(page).unwrap(), fs::read_to_string(again).unwrap());
+    assert!(page == again, "the same records gave another page");
+    for record in &all {
+        assert!(page.contains(&format!("href=\"records/{}\"", record.file_name())));
+    }
+}
+
+#[test]
+fn three_backends_are_drawn_one_by_one() {
+    let html = page(&records(&THREE, &FOUR[..2], &[1, 2, 3]), &PageExtras::default());
+    assert_sound(&html);
+    assert!(html.contains("\nweb-2\n"), "each backend has a named line");
+    assert!(!html.contains("\nother 2\n"));
+    let eleven = page(&records(&SMALL, &FOUR[..2], &[1, 2, 3]), &PageExtras::default());
+    assert!(eleven.contains("\nother 10\n"));
+}
+
+#[test]
+fn markup_in_names_stays_text() {
+    let evil = "<script>alert(1)</script>\"&'";
+    let mut all = records(&SMALL, &FOUR[..2], &[1]);
+    for record in &mut all {
+        record.scenario.name = evil.to_owned();
+        record.scenario.title = evil.to_owned();
+        record.scenario.about = evil.to_owned();
+        record.scenario.text = evil.to_owned();
+        record.variant.push_str(evil);
+        record.system = evil.to_owned();
+        record.replay = evil.to_owned();
+        record.plan.arrivals = evil.to_owned();
+        record.trace_hash = Some(evil.to_owned());
+        record.environment.engine = evil.to_owned();
+        record.events[0].detail = evil.to_owned();
+        record.checks[0].what = evil.to_owned();
+        record.checks[0].wanted = evil.to_owned();
+        record.checks[0].measured = evil.to_owned();
+        for endpoint in &mut record.endpoints {
+            endpoint.name.push_str(evil);
+            endpoint.service = evil.to_owned();
+        }
+    }
+    let extras = PageExtras {
+        title: evil.to_owned(),
+        generator: evil.to_owned(),
+        command: evil.to_owned(),
+        not_run: vec![evil.to_owned()],
+        broken: vec![evil.to_owned()],
+        remarks: vec![evil.to_owned()],
+    };
+    assert_sound(&page(&all, &extras));
+}
+
+#[test]
+fn what_was_not_run_is_said_at_the_top() {
+    let extras = PageExtras {
+        not_run: vec!["skewed-latency, peak_ewma, seed 5".to_owned()],
+        broken: vec!["skewed-latency, random, seed 2: the engine panicked".to_owned()],
+        ..PageExtras::default()
+    };
+    let html = page(&records(&SMALL, &FOUR[2..], &[1, 2, 3, 4, 5]), &extras);
+    let (top, _) = html.split_once("class=\"scenario\"").expect("a scenario");
+    assert!(top.contains("not everything was run"));
+    assert!(top.contains("skewed-latency, peak_ewma, seed 5"));
+    assert!(top.contains("the engine panicked"));
+    assert!(top.contains("badge plain"), "an incomplete set of runs is no success");
+}
+
+#[test]
+fn one_run_without_faults_expectations_or_traffic_is_drawn() {
+    let mut record = run(&Model { rate: 1, ..SMALL }, &FOUR[0], 1);
+    record.events.clear();
+    record.checks.clear();
+    record.plan.deadline_ms = None;
+    let html = page(&[record.clone()], &PageExtras::default());
+    assert_sound(&html);
+    assert!(html.contains("No fault was injected."));
+    assert!(html.contains("Nothing was expected of these runs"));
+    assert!(html.contains("only 1 seed per variant"));
+    // Silence in the middle of a run, and then a run of nothing else.
+    for silent in 10..20 {
+        silence(&mut record, silent);
+    }
+    assert_sound(&page(&[record.clone()], &PageExtras::default()));
+    for silent in 0..record.intervals.len() {
+        silence(&mut record, silent);
+    }
+    record.latency = Default::default();
+    record.accounting = Default::default();
+    record.endpoints.iter_mut().for_each(|e| e.total = Served::default());
+    assert_sound(&page(&[record.clone()], &PageExtras::default()));
+    record.intervals.clear();
+    record.endpoints.clear();
+    assert_sound(&page(&[record], &PageExtras::default()));
+}
+
+fn silence(record: &mut RunRecord, interval: usize) {
+    let Interval { start_ms, length_ms, .. } = record.intervals[interval];
+    record.intervals[interval] = Interval { start_ms, length_ms, ..Interval::default() };
+    for endpoint in &mut record.endpoints {
+        endpoint.intervals[interval] = Served::default();
+    }
+}
+
+#[test]
+fn many_variants_services_and_faults_are_drawn() {
+    let mut all = Vec::new();
+    for i in 0..9 {
+        let mut record = run(&Model { rate: 20, ..THREE }, &FOUR[0], 1);
+        record.variant = format!("variant number {i} with a name that is much too long to fit");
+        let fault = record.events[0].clone();
+        for n in 0..6 {
+            let target = format!("db-{n}");
+            let until_ms = (n % 2 == 0).then_some(29_500);
+            let at_ms = 29_000 - n * 4000;
+            record.events.push(reports::record::Event { target, at_ms, until_ms, ..fault.clone() });
+        }
+        let web = record.endpoints.clone();
+        record.endpoints.extend(web.into_iter().map(|mut e| {
+            e.name = e.name.replace("web", "db");
+            e.service = "db".to_owned();
+            e
+        }));
+        all.push(record);
+    }
+    let html = page(&all, &PageExtras::default());
+    assert_sound(&html);
+    assert_eq!(html.matches("<svg ").count(), 1 + 2 + 9 * 4);
+    assert!(html.contains("other faults"));
+}
+
+#[test]
+fn no_records_and_the_same_run_twice_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = write_page(&[], &PageExtras::default(), dir.path()).unwrap_err();
+    assert!(matches!(error, ReportError::Empty));
+    assert!(error.to_string().contains("nothing to report"));
+    let twice = [run(&SMALL, &FOUR[0], 1), run(&SMALL, &FOUR[0], 1)];
+    let error = write_page(&twice, &PageExtras::default(), dir.path()).unwrap_err();
+    assert!(matches!(error, ReportError::Duplicate { seed: 1, .. }));
+    let mut other = run(&SMALL, &FOUR[0], 1);
+    other.schema = "meshbench.run/0".to_owned();
+    let error = write_page(&[other], &PageExtras::default(), dir.path()).unwrap_err();
+    assert!(matches!(error, ReportError::Record(_)));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a refused page leaves nothing");
+}
+
+#[test]
+fn the_same_seed_on_two_systems_gets_two_files() {
+    let mut other = run(&SMALL, &FOUR[0], 1);
+    other.system = "../envoy".to_owned();
+    let dir = tempfile::tempdir().unwrap();
+    write_page(&[run(&SMALL, &FOUR[0], 1), other], &PageExtras::default(), dir.path()).unwrap();
+    let mut files: Vec<String> = fs::read_dir(dir.path().join("records"))
+        .unwrap()
+        .map(|f| f.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(
+        files,
+        [
+            "skewed-latency--round_robin--seed-1--simulated-_._envoy.json",
+            "skewed-latency--round_robin--seed-1.json",
+        ]
+    );
+}

@@ -1,0 +1,286 @@
+//! Records that look like those of real runs, made from a small model and a seed.
+//!
+//! The model is no simulator: it draws an endpoint and a time for each request, so that the numbers
+//! of a report can be foreseen.
+
+#![allow(dead_code, unreachable_pub, reason = "each program that includes this file uses a part")]
+
+use std::time::Duration;
+
+use loadgen::{Accounting, LatencyHistogram, Outcome};
+use reports::record::{
+    Check, EndpointRecord, Environment, Event, Interval, Latencies, PlanSummary, Quantiles,
+    RunRecord, SCHEMA, ScenarioText, Served, World,
+};
+
+/// How a variant treats an endpoint that it knows to be slow.
+#[derive(Clone, Copy)]
+pub struct Variant {
+    /// Its name.
+    pub name: &'static str,
+    /// Share of the requests that the faulted endpoint gets while its fault lasts, per ten
+    /// thousand.
+    pub faulted_share: u64,
+}
+
+/// One scenario of the model.
+#[derive(Clone, Copy)]
+pub struct Model {
+    /// Its name.
+    pub name: &'static str,
+    /// Its title.
+    pub title: &'static str,
+    /// Endpoints of the service; the first is the one with the fault.
+    pub endpoints: usize,
+    /// Requests per second.
+    pub rate: u64,
+    /// Length, in seconds.
+    pub seconds: u64,
+    /// Median service time, in microseconds.
+    pub median_us: u64,
+    /// Service time under the fault, in microseconds.
+    pub slow_us: u64,
+    /// Begin and end of the fault, in seconds.
+    pub fault_s: (u64, u64),
+    /// Answers later than this count as late, in milliseconds.
+    pub deadline_ms: Option<u64>,
+    /// Requests are given up after this, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// The experiment of eleven backends, one of which takes 2 s from 15 s to 45 s.
+pub const ELEVEN: Model = Model {
+    name: "skewed-latency",
+    title: "One of eleven backends takes two seconds for half a minute",
+    endpoints: 11,
+    rate: 1000,
+    seconds: 60,
+    median_us: 167_000,
+    slow_us: 2_000_000,
+    fault_s: (15, 45),
+    deadline_ms: Some(1000),
+    timeout_ms: 1000,
+};
+
+/// Three quick backends, one of which becomes a hundred times slower.
+pub const THREE: Model = Model {
+    name: "gray-failure",
+    title: "One of three backends is a hundred times slower for ten seconds",
+    endpoints: 3,
+    rate: 300,
+    seconds: 30,
+    median_us: 4_000,
+    slow_us: 400_000,
+    fault_s: (10, 20),
+    deadline_ms: Some(250),
+    timeout_ms: 2000,
+};
+
+/// Four strategies for eleven endpoints.
+pub const FOUR: [Variant; 4] = [
+    Variant { name: "round_robin", faulted_share: 909 },
+    Variant { name: "random", faulted_share: 909 },
+    Variant { name: "least_request", faulted_share: 85 },
+    Variant { name: "peak_ewma", faulted_share: 9 },
+];
+
+/// The records of these variants and seeds.
+pub fn records(model: &Model, variants: &[Variant], seeds: &[u64]) -> Vec<RunRecord> {
+    let runs = variants.iter().flat_map(|v| seeds.iter().map(move |s| (v, s)));
+    runs.map(|(variant, seed)| run(model, variant, *seed)).collect()
+}
+
+/// One run.
+pub fn run(model: &Model, variant: &Variant, seed: u64) -> RunRecord {
+    let mut draws = Draws(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ variant.faulted_share);
+    let mut log = Log::new(model);
+    for request in 0..model.rate * model.seconds {
+        let planned_us = request * 1_000_000 / model.rate;
+        let second = planned_us / 1_000_000;
+        let faulted = (model.fault_s.0..model.fault_s.1).contains(&second);
+        let endpoint = pick(model, variant, request, faulted, &mut draws);
+        let median = if faulted && endpoint == 0 { model.slow_us } else { model.median_us };
+        log.book(second as usize, endpoint, service_us(median, &mut draws));
+    }
+    log.record(model, variant, seed)
+}
+
+fn pick(model: &Model, variant: &Variant, request: u64, faulted: bool, draws: &mut Draws) -> usize {
+    let endpoints = model.endpoints as u64;
+    let even = match variant.name {
+        "round_robin" => request % endpoints,
+        _ => draws.below(endpoints),
+    };
+    if !faulted || ["round_robin", "random"].contains(&variant.name) {
+        return even as usize;
+    }
+    match draws.below(10_000) < variant.faulted_share {
+        true => 0,
+        false => 1 + draws.below(endpoints - 1) as usize,
+    }
+}
+
+/// Around the median by a few per cent, with a thin tail of up to twice as much.
+fn service_us(median: u64, draws: &mut Draws) -> u64 {
+    let sum: u64 = (0..4).map(|_| draws.below(1000)).sum();
+    let body = median * (9_400 + sum * 3 / 10) / 10_000;
+    match draws.below(500) {
+        0 => body + draws.below(median),
+        _ => body,
+    }
+}
+
+/// A small generator (SplitMix64), so that the records are the same everywhere.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+struct Log {
+    accounting: Accounting,
+    latency: Latencies,
+    intervals: Vec<(Accounting, Vec<u64>)>,
+    endpoints: Vec<EndpointRecord>,
+    deadline_us: u64,
+    timeout_us: u64,
+}
+
+impl Log {
+    fn new(model: &Model) -> Self {
+        let seconds = model.seconds as usize;
+        let endpoint = |i: usize| EndpointRecord {
+            name: format!("web-{i}"),
+            service: "web".to_owned(),
+            total: Served::default(),
+            latency: LatencyHistogram::new(),
+            intervals: vec![Served::default(); seconds],
+        };
+        Self {
+            accounting: Accounting::default(),
+            latency: Latencies::default(),
+            intervals: vec![(Accounting::default(), Vec::new()); seconds],
+            endpoints: (0..model.endpoints).map(endpoint).collect(),
+            deadline_us: model.deadline_ms.unwrap_or(u64::MAX / 1000) * 1000,
+            timeout_us: model.timeout_ms * 1000,
+        }
+    }
+
+    fn book(&mut self, second: usize, endpoint: usize, service_us: u64) {
+        let given_up = service_us >= self.timeout_us;
+        let response_us = service_us.min(self.timeout_us);
+        let outcome = match response_us {
+            _ if given_up => Outcome::Timeout,
+            us if us > self.deadline_us => Outcome::Late,
+            _ => Outcome::Ok,
+        };
+        let response = Duration::from_micros(response_us);
+        self.accounting.add(outcome);
+        self.latency.response.record(response);
+        self.latency.service.record(response);
+        self.latency.send_lag.record(Duration::from_micros(20));
+        if outcome == Outcome::Ok {
+            self.latency.response_ok.record(response);
+        }
+        self.intervals[second].0.add(outcome);
+        self.intervals[second].1.push(response_us);
+        let endpoint = &mut self.endpoints[endpoint];
+        for served in [&mut endpoint.total, &mut endpoint.intervals[second]] {
+            served.arrived += 1;
+            served.ok += u64::from(!given_up);
+            served.cancelled += u64::from(given_up);
+        }
+        if !given_up {
+            endpoint.latency.record(response);
+        }
+    }
+
+    fn record(self, model: &Model, variant: &Variant, seed: u64) -> RunRecord {
+        let success = self.accounting.success_rate() * 100.0;
+        let p99 = self.latency.response.quantile(0.99).as_millis();
+        let interval = |(i, (accounting, times)): (usize, (Accounting, Vec<u64>))| Interval {
+            start_ms: i as u64 * 1000,
+            length_ms: 1000,
+            accounting,
+            response_us: quantiles(times),
+        };
+        let (name, seconds) = (model.name, model.fault_s);
+        RunRecord {
+            schema: SCHEMA.to_owned(),
+            scenario: scenario(model),
+            world: World::Sim,
+            system: "meshbench-sidecar 0.1.0".to_owned(),
+            variant: variant.name.to_owned(),
+            seed,
+            replay: format!("meshbench run {name} --variant {} --seed {seed}", variant.name),
+            environment: Environment {
+                meshbench: "0.1.0".to_owned(),
+                engine: "turmoil 0.7.2".to_owned(),
+            },
+            plan: PlanSummary {
+                arrivals: "constant".to_owned(),
+                rate_per_s: model.rate as f64,
+                duration_ms: model.seconds * 1000,
+                deadline_ms: model.deadline_ms,
+                timeout_ms: model.timeout_ms,
+            },
+            accounting: self.accounting,
+            latency: self.latency,
+            intervals: self.intervals.into_iter().enumerate().map(interval).collect(),
+            endpoints: self.endpoints,
+            events: vec![Event {
+                at_ms: seconds.0 * 1000,
+                until_ms: Some(seconds.1 * 1000),
+                kind: "fault".to_owned(),
+                target: "web-0".to_owned(),
+                detail: format!("slow: constant {} ms", model.slow_us / 1000),
+            }],
+            checks: vec![
+                check("success rate", "≥ 99 %", format!("{success:.2} %"), success >= 99.0),
+                check("p99 of the response time", "≤ 500 ms", format!("{p99} ms"), p99 <= 500),
+            ],
+            warnings: Vec::new(),
+            trace_hash: Some(format!("{:016x}", Draws(seed).below(u64::MAX))),
+        }
+    }
+}
+
+fn check(what: &str, wanted: &str, measured: String, passed: bool) -> Check {
+    Check { what: what.to_owned(), wanted: wanted.to_owned(), measured, passed }
+}
+
+fn quantiles(mut times: Vec<u64>) -> Option<Quantiles> {
+    times.sort_unstable();
+    let max = *times.last()?;
+    let at = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
+    Some(Quantiles { p50: at(50), p90: at(90), p99: at(99), max })
+}
+
+fn scenario(model: &Model) -> ScenarioText {
+    ScenarioText {
+        name: model.name.to_owned(),
+        title: model.title.to_owned(),
+        about: "A backend that still answers, only slowly, is what health checks miss and what \
+                round robin keeps feeding: it gets its equal share, and every request of that \
+                share is lost to the deadline.\n\nA strategy that looks at how long answers take \
+                notices within a few requests and sends them elsewhere. It must come back to the \
+                backend when the fault is over."
+            .to_owned(),
+        text: format!(
+            "title = \"{}\"\n\n[services.web]\ninstances = {}\n\n[load]\nrate = \"{}/s\"\nduration \
+             = \"{}s\"\n\n[[fault]]\ntarget = \"web-0\"\nfrom = \"{}s\"\nuntil = \"{}s\"\n",
+            model.title,
+            model.endpoints,
+            model.rate,
+            model.seconds,
+            model.fault_s.0,
+            model.fault_s.1
+        ),
+    }
+}

@@ -1,0 +1,180 @@
+//! From a run's result to its record. Pure.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use loadgen::{Accounting, LatencyHistogram, Outcome, Sample};
+use reports::record::{
+    EndpointRecord, Environment, Event, Interval, Latencies, PlanSummary, Quantiles, RunRecord,
+    SCHEMA, ScenarioText, Served, World,
+};
+use sim::RunResult;
+use sim::backend::{End, LogEntry};
+use sim::turmoil_engine::ENGINE;
+
+use crate::plan::{Job, kind};
+use crate::scenario::Scenario;
+
+/// What a series is cut into.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The record of a simulated run, without its verdicts.
+pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
+    let file = &scenario.file;
+    let variant = job.variant.0.name;
+    RunRecord {
+        schema: SCHEMA.to_owned(),
+        scenario: ScenarioText {
+            name: scenario.name.clone(),
+            title: file.title.clone(),
+            about: file.about.trim().to_owned(),
+            text: scenario.text.clone(),
+        },
+        world: World::Sim,
+        system: concat!("meshbench sidecar ", env!("CARGO_PKG_VERSION")).to_owned(),
+        variant: variant.to_owned(),
+        seed: job.seed,
+        replay: replay(scenario, job),
+        environment: Environment {
+            meshbench: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: ENGINE.to_owned(),
+        },
+        plan: PlanSummary {
+            arrivals: file.load.arrivals.name().to_owned(),
+            rate_per_s: file.load.rate,
+            duration_ms: millis(file.duration),
+            deadline_ms: file.load.deadline.map(millis),
+            timeout_ms: millis(file.load.timeout),
+        },
+        accounting: accounting(&result.samples),
+        latency: latencies(&result.samples),
+        intervals: intervals(file.duration, &result.samples),
+        endpoints: scenario
+            .instances()
+            .into_iter()
+            .zip(&result.logs)
+            .map(|(name, log)| endpoint(scenario, name, log))
+            .collect(),
+        events: events(scenario),
+        checks: Vec::new(),
+        warnings: Vec::new(),
+        trace_hash: Some(result.fingerprint.to_string()),
+    }
+}
+
+/// The command that repeats one run.
+fn replay(scenario: &Scenario, job: &Job) -> String {
+    let in_catalog = scenario.path.starts_with("catalog");
+    let path = scenario.path.display().to_string();
+    let name = if in_catalog { scenario.name.clone() } else { path };
+    format!("meshbench run {name} --variant {} --seed {}", job.variant.0.name, job.seed)
+}
+
+fn accounting(samples: &[Sample]) -> Accounting {
+    let mut accounting = Accounting::default();
+    samples.iter().for_each(|sample| accounting.add(sample.outcome));
+    accounting
+}
+
+fn latencies(samples: &[Sample]) -> Latencies {
+    let mut latencies = Latencies::default();
+    for sample in samples {
+        latencies.response.record(sample.response_time());
+        if sample.outcome == Outcome::Ok {
+            latencies.response_ok.record(sample.response_time());
+        }
+        if let (Some(service), Some(sent)) = (sample.service_time(), sample.sent) {
+            latencies.service.record(service);
+            latencies.send_lag.record(sent.saturating_sub(sample.planned));
+        }
+    }
+    latencies
+}
+
+/// How many intervals a run has.
+fn interval_count(duration: Duration) -> usize {
+    duration.as_nanos().div_ceil(INTERVAL.as_nanos()) as usize
+}
+
+/// The interval of an instant; what comes after the plan's end belongs to the last one.
+fn interval_of(at: Duration, count: usize) -> usize {
+    ((at.as_nanos() / INTERVAL.as_nanos()) as usize).min(count.saturating_sub(1))
+}
+
+fn intervals(duration: Duration, samples: &[Sample]) -> Vec<Interval> {
+    let count = interval_count(duration);
+    let mut parts = vec![(Accounting::default(), LatencyHistogram::new()); count];
+    for sample in samples {
+        let (accounting, response) = &mut parts[interval_of(sample.planned, count)];
+        accounting.add(sample.outcome);
+        response.record(sample.response_time());
+    }
+    let starts = (0..count as u32).map(|n| INTERVAL * n);
+    starts
+        .zip(parts)
+        .map(|(start, (accounting, response))| Interval {
+            start_ms: millis(start),
+            length_ms: millis((duration - start).min(INTERVAL)),
+            accounting,
+            response_us: (!response.is_empty()).then(|| Quantiles {
+                p50: micros(response.quantile(0.5)),
+                p90: micros(response.quantile(0.9)),
+                p99: micros(response.quantile(0.99)),
+                max: micros(response.max()),
+            }),
+        })
+        .collect()
+}
+
+fn endpoint(scenario: &Scenario, name: String, log: &[LogEntry]) -> EndpointRecord {
+    let count = interval_count(scenario.file.duration);
+    let mut total = Served::default();
+    let mut latency = LatencyHistogram::new();
+    let mut intervals = vec![Served::default(); count];
+    for entry in log {
+        count_entry(&mut total, entry);
+        count_entry(&mut intervals[interval_of(entry.arrived, count)], entry);
+        if let Some((End::Answered(_), at)) = entry.end {
+            latency.record(at.saturating_sub(entry.arrived));
+        }
+    }
+    EndpointRecord { name, service: scenario.service().name.clone(), total, latency, intervals }
+}
+
+fn count_entry(served: &mut Served, entry: &LogEntry) {
+    served.arrived += 1;
+    match entry.end {
+        Some((End::Answered(status), _)) if status < StatusCode::BAD_REQUEST => served.ok += 1,
+        Some((End::Answered(_), _)) => served.errors += 1,
+        Some((End::Cancelled, _)) => served.cancelled += 1,
+        Some((End::Crashed, _)) => served.crashed += 1,
+        // Still being worked on when the run ended.
+        None => {}
+    }
+}
+
+fn events(scenario: &Scenario) -> Vec<Event> {
+    let mut events: Vec<_> = scenario
+        .file
+        .faults
+        .iter()
+        .map(|fault| Event {
+            at_ms: millis(fault.at),
+            // A fault without an end lasts as long as the run; without one it would be a moment.
+            until_ms: Some(millis(fault.until.unwrap_or(scenario.file.duration))),
+            kind: "fault".to_owned(),
+            target: fault.target.get_ref().clone(),
+            detail: kind(fault.what).to_string(),
+        })
+        .collect();
+    events.sort_by_key(|event| event.at_ms);
+    events
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
+
+fn micros(duration: Duration) -> u64 {
+    duration.as_micros() as u64
+}

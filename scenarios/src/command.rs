@@ -1,0 +1,87 @@
+//! The commands of `meshbench`.
+
+mod backend;
+mod interrupt;
+mod list;
+mod progress;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use proxy::config::InputError;
+
+/// Everything that was expected held.
+const HELD: u8 = 0;
+/// It could not be carried out.
+const FAILED: u8 = 1;
+/// The arguments or an input file are wrong. clap uses the same.
+const USAGE: u8 = 2;
+/// An expectation did not hold.
+const MISSED: u8 = 3;
+/// Stopped by Ctrl-C, as a shell would say it.
+const INTERRUPTED: u8 = 130;
+
+/// Simulates a service mesh under load and faults, compares balancing strategies, and writes a
+/// report.
+///
+/// Without a command it runs the whole catalogue.
+#[derive(Parser)]
+#[command(name = "meshbench", version, max_term_width = 80, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run scenarios in the simulator and write a report
+    Run(run::Arguments),
+    /// List the scenarios of the catalogue
+    List,
+    /// Serve a backend model on a real socket
+    Backend(backend::Arguments),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  meshbench                                    the whole catalogue → report/index.html
+  meshbench run skewed-latency --seeds 20      one scenario, more seeds
+  meshbench run mine.toml --out mine           a file of your own
+  meshbench run beyond-round-robin --variant peak_ewma --seed 3
+                                               one run again
+  meshbench backend --listen 127.0.0.1:9001 --service-time lognormal:20ms,200ms
+                                               a server to measure against
+
+Exit codes: 0 every expectation held, 1 failed to run, 2 wrong arguments or
+input, 3 an expectation did not hold, 130 stopped by Ctrl-C";
+
+/// Reads the arguments, does what they say, and returns the exit code.
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        None => run::run(&run::Arguments::default()),
+        Some(Command::Run(arguments)) => run::run(&arguments),
+        Some(Command::List) => list::run(),
+        Some(Command::Backend(arguments)) => backend::run(&arguments),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            say(&format!("meshbench: {error:#}"));
+            let usage = error.downcast_ref::<InputError>().is_some();
+            ExitCode::from(if usage { USAGE } else { FAILED })
+        }
+    }
+}
+
+/// A line for people, beside the output.
+#[allow(clippy::print_stderr, reason = "the program's own words to its user")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// A line of the output.
+#[allow(clippy::print_stdout, reason = "the program's output")]
+fn print(line: &str) {
+    println!("{line}");
+}

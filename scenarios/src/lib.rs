@@ -1,0 +1,21 @@
+//! The catalogue of meshbench and what runs it.
+//!
+//! A scenario is one TOML file: services, load, what to compare, faults, and what must hold.
+//!
+//! # Reading order
+//! [`catalog`] finds files; [`scenario`] is their language, checked. [`plan`] turns a scenario into
+//! runs, one for each variant and seed; [`runner`] carries them out on all cores. [`measure`]
+//! computes a metric from the client's record and the backends' logs; [`judge`] compares it with
+//! what was expected. [`chronicle`] writes the run record that reports are made of. The programs'
+//! commands are in [`command`].
+
+pub mod catalog;
+pub mod chronicle;
+pub mod command;
+pub mod judge;
+pub mod measure;
+pub mod plan;
+pub mod runner;
+pub mod scenario;
+
+pub use scenario::Scenario;
