@@ -6,6 +6,7 @@ mod list;
 mod progress;
 mod run;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -74,14 +75,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A line for people, beside the output.
-#[allow(clippy::print_stderr, reason = "the program's own words to its user")]
+/// A line for people, beside the output. Nobody reading it is no reason to fail.
 fn say(line: &str) {
-    eprintln!("{line}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// A line of the output.
-#[allow(clippy::print_stdout, reason = "the program's output")]
+/// A line of the output. A reader that has had enough, such as `head`, is no reason to fail.
 fn print(line: &str) {
-    println!("{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

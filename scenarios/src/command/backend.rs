@@ -92,17 +92,20 @@ async fn serve_until_signal(arguments: &Arguments) -> anyhow::Result<u8> {
     let log = Log::open(arguments.log.as_deref())?;
     let backend = Backend::new(&arguments.name, arguments.seed, settings, log.sink());
     let clock = Clock::start();
-    let first = Mutex::new(Some(bind(arguments.listen).await?));
+    let socket = bind(arguments.listen).await?;
+    // The port that was given, or the one that the system chose for port 0.
+    let addr = socket.local_addr().context("reading the address")?;
+    let first = Mutex::new(Some(socket));
     let control = match arguments.control {
         Some(addr) => Some(bind(addr).await?),
         None => None,
     };
-    say(&format!("{} listens on {}; {}", arguments.name, arguments.listen, settings.service_time));
+    say(&format!("{} listens on {addr}; {}", arguments.name, settings.service_time));
     let listen = || async {
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         match first {
             Some(socket) => Ok(socket),
-            None => bind(arguments.listen).await,
+            None => bind(addr).await,
         }
     };
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
