@@ -14,7 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             files.push(path);
         }
     }
-    files.sort();
+    // By name: `a` before `a-b`, which the order of whole paths would turn round.
+    files.sort_by_key(|path| path.file_stem().map(ToOwned::to_owned));
     let mut list = String::from("&[\n");
     for path in &files {
         let name = path.file_stem().ok_or("a file without a name")?.to_string_lossy();

@@ -41,7 +41,7 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
         },
         plan: PlanSummary {
             arrivals: file.load.arrivals.name().to_owned(),
-            rate_per_s: file.load.rate,
+            rate_per_s: *file.load.rate.get_ref(),
             duration_ms: millis(file.duration),
             deadline_ms: file.load.deadline.map(millis),
             timeout_ms: millis(file.load.timeout),

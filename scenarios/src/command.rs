@@ -77,10 +77,11 @@ pub fn main() -> ExitCode {
 
 /// A line for people, beside the output. Nobody reading it is no reason to fail.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    // In one write, so that the lines of processes that share a terminal do not mix.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// A line of the output. A reader that has had enough, such as `head`, is no reason to fail.
 fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
 }

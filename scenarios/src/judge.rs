@@ -99,19 +99,22 @@ impl Limit {
     }
 }
 
+/// Keeps a number and its unit on one line.
+const NBSP: char = '\u{a0}';
+
 /// `99.952 %`, `12.3 ms`.
 fn words(value: Value) -> String {
     match value {
         Value::Share(share) => {
             let text = format!("{:.3}", share * 100.0);
-            format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+            format!("{}{NBSP}%", text.trim_end_matches('0').trim_end_matches('.'))
         }
         Value::Time(time) if time >= Duration::from_secs(10) => {
-            format!("{:.1} s", time.as_secs_f64())
+            format!("{:.1}{NBSP}s", time.as_secs_f64())
         }
         Value::Time(time) => {
             let text = format!("{:.1}", time.as_secs_f64() * 1e3);
-            format!("{} ms", text.trim_end_matches('0').trim_end_matches('.'))
+            format!("{}{NBSP}ms", text.trim_end_matches('0').trim_end_matches('.'))
         }
     }
 }
@@ -123,8 +126,14 @@ mod tests {
     #[test]
     fn values_in_words() {
         let share = |share| words(Value::Share(share));
-        assert_eq!([share(0.0), share(1.0), share(0.95455)], ["0 %", "100 %", "95.455 %"]);
+        assert_eq!(
+            [share(0.0), share(1.0), share(0.95455)],
+            ["0\u{a0}%", "100\u{a0}%", "95.455\u{a0}%"]
+        );
         let time = |us| words(Value::Time(Duration::from_micros(us)));
-        assert_eq!([time(500), time(502_000), time(12_000_000)], ["0.5 ms", "502 ms", "12.0 s"]);
+        assert_eq!(
+            [time(500), time(502_000), time(12_000_000)],
+            ["0.5\u{a0}ms", "502\u{a0}ms", "12.0\u{a0}s"]
+        );
     }
 }

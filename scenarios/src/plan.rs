@@ -62,7 +62,7 @@ pub fn world(scenario: &Scenario, variant: Balance, seed: u64) -> Result<WorldSp
         backends: names.iter().map(|name| BackendSpec { name: name.clone(), settings }).collect(),
         sidecar: SidecarSpec { balance: variant, timeout: file.sidecar.timeout },
         load: LoadSpec {
-            plan: Plan::new(file.load.arrivals, file.load.rate, file.duration, seed)?,
+            plan: Plan::new(file.load.arrivals, *file.load.rate.get_ref(), file.duration, seed)?,
             deadline: file.load.deadline,
             timeout: file.load.timeout,
             max_connections: file.load.max_in_flight.get(),

@@ -93,7 +93,7 @@ pub struct Load {
     pub arrivals: Arrivals,
     /// Arrivals per second, on average.
     #[serde(deserialize_with = "rate")]
-    pub rate: f64,
+    pub rate: Spanned<f64>,
     /// An answer later than this after its planned instant is a failure, but is not cancelled.
     #[serde(default, deserialize_with = "fields::optional_positive_duration")]
     pub deadline: Option<Duration>,
@@ -255,13 +255,14 @@ fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     Ok(value)
 }
 
-fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let value = f64::deserialize(deserializer)?;
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spanned<f64>, D::Error> {
+    let rate = Spanned::<f64>::deserialize(deserializer)?;
+    let value = *rate.get_ref();
     if !(value.is_finite() && value > 0.0) {
         let message = format!("{value} is not a rate; write requests per second, above 0");
         return Err(serde::de::Error::custom(message));
     }
-    Ok(value)
+    Ok(rate)
 }
 
 fn arrivals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arrivals, D::Error> {

@@ -35,6 +35,7 @@ fn wrong_files_get_one_line_that_says_where_and_what() {
     let cases = [
         ("rate = 300", "rate = -300"),
         ("rate = 300", "rat = 300"),
+        ("rate = 300", "rate = 3000000"),
         ("instances = 3", "instances = 0"),
         ("\"poisson\"", "\"bursty\""),
         ("p99 = \"2s\"", "p99 = \"two\""),
@@ -64,6 +65,12 @@ fn what_is_not_there_is_said() {
     let output = meshbench(&["run", "no/such/file.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("there is no such file"), "{}", stderr(&output));
+    let output = meshbench(&["run", "skewed-latency", "skewed-latency"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("named twice"), "{}", stderr(&output));
+    let output = meshbench(&["run", "skewed-latency", "--out", "Cargo.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("Cargo.toml"), "{}", stderr(&output));
     let output = meshbench(&["run", "skewed-latency", "--variant", "fastest"]);
     assert_ne!(output.status.code(), Some(0));
     assert!(stderr(&output).contains("peak_ewma"), "{}", stderr(&output));

@@ -23,7 +23,7 @@ impl<'a> Reporter<'a> {
     /// A reporter on stderr.
     pub(super) fn new(scenarios: &'a [Scenario], total: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        let template = "{bar:28} {pos}/{len} runs, {elapsed} gone, about {eta} to go  {wide_msg}";
+        let template = "{bar:16} {pos}/{len} runs, {elapsed} gone, about {eta} to go  {wide_msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("█▌░"));
         }

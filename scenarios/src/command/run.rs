@@ -44,7 +44,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         [] => catalog::all()?,
         named => named.iter().map(|name| catalog::load(name)).collect::<Result<_, _>>()?,
     };
+    refuse_twins(&scenarios)?;
     restrict(&mut scenarios, &arguments.variant)?;
+    let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_OUT));
+    // Before the work, not after it.
+    std::fs::create_dir_all(&out)
+        .with_context(|| format!("cannot write the report to {}", out.display()))?;
     let jobs = all_jobs(&scenarios, arguments);
     let interrupt = Interrupt::listen()?;
     say(&format!("{} runs of {} scenarios in the simulator", jobs.len(), scenarios.len()));
@@ -57,7 +62,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         return Ok(INTERRUPTED);
     }
     print(summary_table(&records).trim_end());
-    let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_OUT));
     let extras = PageExtras {
         generator: concat!("meshbench ", env!("CARGO_PKG_VERSION")).to_owned(),
         command: command(arguments),
@@ -73,8 +77,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         print(&format!("\nTrace hash: {hash}"));
     }
     name_not_run(&not_run);
-    print(&format!("\nReport: {}", page.display()));
+    print(&format!("\nReport: {}  (open it in a browser)", page.display()));
     Ok(verdict(&records, &not_run))
+}
+
+/// Two scenarios of one name could not be told apart in a report.
+fn refuse_twins(scenarios: &[Scenario]) -> anyhow::Result<()> {
+    for (place, scenario) in scenarios.iter().enumerate() {
+        if scenarios[..place].iter().any(|earlier| earlier.name == scenario.name) {
+            bail!("{} is named twice; name each scenario once", scenario.name);
+        }
+    }
+    Ok(())
 }
 
 /// Keeps only the variants asked for.

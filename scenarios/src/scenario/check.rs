@@ -2,15 +2,20 @@
 
 use std::path::Path;
 
+use loadgen::Plan;
 use proxy::config::{Balance, InputError, list};
 use toml::Spanned;
 
 use super::expectation::{Bound, Expectation};
 use super::{Fault, File, Metric, instance_names};
 
+/// A run keeps a record of each request, of about a hundred bytes with the backend's.
+const MOST_REQUESTS: u64 = 10_000_000;
+
 /// Checks a scenario that reads well field by field.
 pub(super) fn check(file: &File, path: &Path, text: &str) -> Result<(), InputError> {
     let checker = Checker { file, path, text };
+    checker.load()?;
     for (index, fault) in file.faults.iter().enumerate() {
         checker.fault(index, fault)?;
     }
@@ -29,6 +34,21 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn wrong<T>(&self, field: String, at: &Spanned<T>, message: String) -> InputError {
         InputError::field(self.path, field, message).at_span(self.text, at.span())
+    }
+
+    fn load(&self) -> Result<(), InputError> {
+        let load = &self.file.load;
+        let wrong = |message: String| {
+            InputError::field(self.path, "load.rate", message).at_span(self.text, load.rate.span())
+        };
+        let plan = Plan::new(load.arrivals, *load.rate.get_ref(), self.file.duration, 0)
+            .map_err(|error| wrong(error.to_string()))?;
+        if plan.len() > MOST_REQUESTS {
+            let message = "this plans more than ten million requests, which one run has no memory \
+                           for; lower the rate or the duration";
+            return Err(wrong(message.to_owned()));
+        }
+        Ok(())
     }
 
     fn fault(&self, index: usize, fault: &Fault) -> Result<(), InputError> {
