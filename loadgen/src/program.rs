@@ -66,10 +66,9 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
     Ok(if verdict == Verdict::Void { ExitCode::from(4) } else { ExitCode::SUCCESS })
 }
 
-/// One line on standard error.
-#[allow(clippy::print_stderr, reason = "where programs complain")]
+/// One line on standard error. If nobody can read it there, the exit code still says it.
 pub(crate) fn complain(failure: &Failure) {
-    eprintln!("loadgen: {failure}");
+    let _ = io::stderr().write_all(format!("loadgen: {failure}\n").as_bytes());
 }
 
 /// Standard output; a reader that has seen enough and gone is no failure.

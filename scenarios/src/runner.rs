@@ -20,7 +20,7 @@ pub struct Outcome {
     /// The records of those that were carried out, in the order of the jobs.
     pub records: Vec<RunRecord>,
     /// Those that were not, because the run was stopped.
-    pub not_run: Vec<String>,
+    pub not_run: Vec<Job>,
 }
 
 /// Hears how far a list of jobs has got. Called from several threads.
@@ -149,7 +149,7 @@ fn judge_all(scenarios: &[Scenario], jobs: &[Job], done: Vec<Option<Finished>>) 
     let mut not_run = Vec::new();
     for (job, finished) in jobs.iter().zip(&done) {
         let Some(finished) = finished else {
-            not_run.push(job.describe(scenarios));
+            not_run.push(job.clone());
             continue;
         };
         let scenario = &scenarios[job.scenario];

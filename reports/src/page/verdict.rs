@@ -215,17 +215,20 @@ fn failed_variant(scenario: &ScenarioSummary, variant: &VariantSummary) -> Optio
     ))
 }
 
+/// A remark with the things that it is about below it.
+fn with_list(remark: &str, names: &[String]) -> String {
+    let names: String = names.iter().map(|name| format!("<li>{}</li>", escape(name))).collect();
+    format!("{remark}<ul>{names}</ul>")
+}
+
 fn distrust(content: &Content<'_>) -> String {
     let extras = content.extras;
     let mut items: Vec<String> = Vec::new();
     if !extras.not_run.is_empty() {
-        items.push(format!(
-            "Not run, so this page is not complete: {}.",
-            escape(&extras.not_run.join("; "))
-        ));
+        items.push(with_list("Not run, so this page is not complete:", &extras.not_run));
     }
     if !extras.broken.is_empty() {
-        items.push(format!("Ended without a record: {}.", escape(&extras.broken.join("; "))));
+        items.push(with_list("Ended without a record:", &extras.broken));
     }
     items.extend(content.doubts.iter().chain(&extras.remarks).map(|d| escape(d)));
     if items.is_empty() {

@@ -57,6 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let outcome = run_all(&scenarios, &jobs, &reporter, &|| !interrupt.raised());
     reporter.close();
     let Outcome { records, not_run } = outcome?;
+    let not_run = grouped(&scenarios, &not_run);
     if records.is_empty() {
         say("stopped before the first run was finished; there is nothing to report");
         return Ok(INTERRUPTED);
@@ -140,18 +141,35 @@ fn remove_previous(out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `scenario / variant / seeds 3, 4, 5` of runs that are in order of scenario and seed.
+fn grouped(scenarios: &[Scenario], jobs: &[Job]) -> Vec<String> {
+    let mut groups: Vec<(usize, &str, Vec<String>)> = Vec::new();
+    for job in jobs {
+        let (scenario, variant, seed) = (job.scenario, job.variant.0.name, job.seed.to_string());
+        match groups.iter_mut().find(|group| (group.0, group.1) == (scenario, variant)) {
+            Some((.., seeds)) => seeds.push(seed),
+            None => groups.push((scenario, variant, vec![seed])),
+        }
+    }
+    let words = |(scenario, variant, seeds): &(usize, &str, Vec<String>)| {
+        let plural = if seeds.len() == 1 { "" } else { "s" };
+        format!("{} / {variant} / seed{plural} {}", scenarios[*scenario].name, seeds.join(", "))
+    };
+    groups.iter().map(words).collect()
+}
+
 /// Says what a stopped run has left out; a long list is cut short here and whole in the report.
 fn name_not_run(not_run: &[String]) {
     const MOST: usize = 8;
     if not_run.is_empty() {
         return;
     }
-    print(&format!("\nNot run, because it was stopped ({}):", not_run.len()));
+    print("\nNot run, because it was stopped:");
     for name in not_run.iter().take(MOST) {
         print(&format!("  {name}"));
     }
     if not_run.len() > MOST {
-        print(&format!("  and {} more, named in the report", not_run.len() - MOST));
+        print(&format!("  and {} more lines like these, in the report", not_run.len() - MOST));
     }
 }
 
