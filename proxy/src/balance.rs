@@ -1,7 +1,9 @@
 //! A cluster's endpoints, and the shell around [`crate::policy::balance`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::config::{ClusterConfig, EndpointAddr};
@@ -9,7 +11,7 @@ use crate::policy::balance::{Balancer, EndpointId, EndpointLoad, LoadEvent};
 use crate::pool::Pool;
 use crate::rng::{StreamRng, stream};
 use crate::seam::Dialer;
-use crate::telemetry::{ClusterStats, EndpointStats, Telemetry};
+use crate::telemetry::{EndpointStats, Telemetry};
 
 /// Endpoints that can serve the same requests.
 pub struct Cluster {
@@ -19,8 +21,6 @@ pub struct Cluster {
     pub strategy: &'static str,
     /// In the order of the configuration; an [`EndpointId`] is a place in it.
     pub endpoints: Vec<Endpoint>,
-    /// Its counters.
-    pub stats: ClusterStats,
     /// The endpoints that may be picked: all of them, until something ejects.
     ready: Vec<EndpointId>,
     /// One lock a cluster, held for a pick or an event and never across an await. Counts are
@@ -58,7 +58,6 @@ impl Cluster {
             name: config.name.as_str().to_owned(),
             strategy: strategy.name,
             endpoints: endpoints.collect(),
-            stats: telemetry.cluster(config.name.as_str()),
             ready: (0..count).map(EndpointId).collect(),
             balancing: Mutex::new(Balancing {
                 balancer: strategy.build(count, &config.balancer_options()),
@@ -81,7 +80,6 @@ impl Cluster {
         let placement =
             Placement { cluster: self.clone(), endpoint, sent: now, stage: Stage::Waiting };
         placement.endpoint().stats.request_sent();
-        self.stats.request_sent();
         Some(placement)
     }
 
@@ -114,7 +112,9 @@ pub struct Placement {
 enum Stage {
     /// No response head yet.
     Waiting,
-    /// The head has arrived, or it is known that none will.
+    /// The head of a response has arrived.
+    Answered(StatusCode),
+    /// How it ended is known and counted.
     Settled,
 }
 
@@ -125,50 +125,65 @@ impl Placement {
     }
 
     /// A response head has arrived.
-    pub fn answered(&mut self, status: http::StatusCode) {
+    // Waiting → Answered
+    pub fn answered(&mut self, status: StatusCode) {
+        assert!(self.stage == Stage::Waiting, "a request is answered once");
         let now = Instant::now();
         let latency = now.duration_since(self.sent);
-        self.settle(LoadEvent::Answered { latency }, now);
-        self.endpoint().stats.answered(status, latency);
-        self.cluster.stats.answered(status, latency);
+        self.stage = Stage::Answered(status);
+        self.cluster.observe(self.endpoint, LoadEvent::Answered { latency }, now);
+        self.endpoint().stats.answered(latency);
     }
 
-    /// There will be no response.
+    /// The response is complete.
+    // Answered → Settled
+    pub fn completed(mut self) {
+        if let Stage::Answered(status) = self.stage {
+            self.stage = Stage::Settled;
+            self.endpoint().stats.completed(status);
+        }
+    }
+
+    /// There will be no response, or no more of it, and that is the endpoint's doing.
     pub fn failed(&mut self) {
-        let now = Instant::now();
-        self.settle(LoadEvent::Failed { elapsed: now.duration_since(self.sent) }, now);
-        self.endpoint().stats.failed();
+        if self.settle(|elapsed| LoadEvent::Failed { elapsed }) {
+            self.endpoint().stats.failed();
+        }
     }
 
     /// The route's time is up.
     pub fn timed_out(&mut self) {
-        self.cancel(Instant::now());
-        self.endpoint().stats.timed_out();
+        if self.settle(|elapsed| LoadEvent::Cancelled { elapsed }) {
+            self.endpoint().stats.timed_out();
+        }
     }
 
-    fn cancel(&mut self, now: Instant) {
-        self.settle(LoadEvent::Cancelled { elapsed: now.duration_since(self.sent) }, now);
+    /// The caller left, or broke off its request.
+    pub fn cancelled(&mut self) {
+        if self.settle(|elapsed| LoadEvent::Cancelled { elapsed }) {
+            self.endpoint().stats.cancelled();
+        }
     }
 
-    // Waiting → Settled
-    fn settle(&mut self, event: LoadEvent, now: Instant) {
-        if self.stage == Stage::Waiting {
-            self.stage = Stage::Settled;
+    /// True the first time, which is the one that counts. The balancer hears of it only while no
+    /// head has arrived: after that, the request has told it its latency.
+    // Waiting → Settled, Answered → Settled
+    fn settle(&mut self, event: impl Fn(Duration) -> LoadEvent) -> bool {
+        let stage = std::mem::replace(&mut self.stage, Stage::Settled);
+        if stage == Stage::Waiting {
+            let now = Instant::now();
+            let event = event(now.duration_since(self.sent));
             self.cluster.observe(self.endpoint, event, now);
         }
+        stage != Stage::Settled
     }
 }
 
 impl Drop for Placement {
     fn drop(&mut self) {
-        let now = Instant::now();
-        if self.stage == Stage::Waiting {
-            // The caller left: nobody else drops a request that waits for its head.
-            self.cancel(now);
-            self.endpoint().stats.cancelled();
-        }
-        self.cluster.observe(self.endpoint, LoadEvent::Ended, now);
+        // Nobody else drops a request before its end than a caller that leaves.
+        self.cancelled();
+        self.cluster.observe(self.endpoint, LoadEvent::Ended, Instant::now());
         self.endpoint().stats.request_ended();
-        self.cluster.stats.request_ended();
     }
 }

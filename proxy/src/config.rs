@@ -6,21 +6,20 @@
 
 pub mod fields;
 pub mod source;
+mod values;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
-use toml::Spanned;
+use serde::Deserialize;
 
 pub use source::InputError;
+pub use values::{Balance, EndpointAddr, Name};
 
-use crate::policy::balance::{BalancerOptions, PeakEwmaOptions, STRATEGIES, Strategy};
+use crate::policy::balance::{BalancerOptions, PeakEwmaOptions};
 
 /// A whole sidecar.
 #[derive(Clone, Debug, Deserialize)]
@@ -161,7 +160,7 @@ impl Config {
             return Err(InputError::field(path, "listeners", message));
         }
         let wrong = |field: String, name: &Name, message: String| {
-            InputError::field(path, field, message).at_span(text, name.0.span())
+            InputError::field(path, field, message).at_span(text, name.span())
         };
         if let Some((index, name)) = first_repeated(config.listeners.iter().map(|l| &l.name)) {
             let message = format!("`{name}` names an earlier listener too; names must differ");
@@ -172,13 +171,11 @@ impl Config {
             return Err(wrong(format!("clusters[{index}].name"), name, message));
         }
         let clusters: Vec<&str> = config.clusters.iter().map(|c| c.name.as_str()).collect();
-        for (index, Name(cluster)) in config.routes.iter().map(|r| &r.cluster).enumerate() {
-            if !clusters.contains(&cluster.get_ref().as_str()) {
+        for (index, RouteConfig { cluster, .. }) in config.routes.iter().enumerate() {
+            if !clusters.contains(&cluster.as_str()) {
                 let known = list(&clusters);
-                let message =
-                    format!("no cluster is called `{}`; there is {known}", cluster.get_ref());
-                let field = format!("routes[{index}].cluster");
-                return Err(wrong(field, &config.routes[index].cluster, message));
+                let message = format!("no cluster is called `{cluster}`; there is {known}");
+                return Err(wrong(format!("routes[{index}].cluster"), cluster, message));
             }
         }
         Ok(config)
@@ -223,98 +220,6 @@ impl RouteConfig {
     /// Everything to one cluster.
     pub fn all_to(cluster: impl Into<Name>, timeout: Duration) -> Self {
         Self { host: None, prefix: defaults::prefix(), cluster: cluster.into(), timeout }
-    }
-}
-
-/// A name, and where in the file it stands.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(transparent)]
-pub struct Name(Spanned<String>);
-
-impl Name {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        self.0.get_ref()
-    }
-}
-
-impl From<&str> for Name {
-    fn from(name: &str) -> Self {
-        Self(Spanned::new(0..0, name.to_owned()))
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// `host:port` of an endpoint; the host may be a name, which is resolved at each dial.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EndpointAddr(Arc<str>);
-
-impl EndpointAddr {
-    /// Checks that `text` has a host and a port.
-    ///
-    /// # Errors
-    /// Says what is missing.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let hint = format!("`{text}` is not an endpoint; write host:port, such as 127.0.0.1:9001");
-        let (host, port) = text.rsplit_once(':').ok_or(&hint)?;
-        let port_is_right = port.parse::<u16>().is_ok_and(|port| port != 0);
-        let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
-        if host.is_empty() || bare_v6 || !port_is_right || text.contains(['/', ' ']) {
-            return Err(hint);
-        }
-        Ok(Self(text.into()))
-    }
-
-    /// The text as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for EndpointAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for EndpointAddr {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
-}
-
-/// A strategy that exists.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Balance(pub &'static Strategy);
-
-impl Balance {
-    /// The strategy of this name.
-    ///
-    /// # Errors
-    /// Lists the names that there are.
-    pub fn parse(name: &str) -> Result<Self, String> {
-        Strategy::named(name).map(Self).ok_or_else(|| {
-            let known: Vec<_> = STRATEGIES.iter().map(|strategy| strategy.name).collect();
-            format!("no strategy is called `{name}`; there is {}", list(&known))
-        })
-    }
-}
-
-impl Default for Balance {
-    /// The first registered strategy whose choice follows latency; see `policy::balance`.
-    fn default() -> Self {
-        Self(Strategy::named("peak_ewma").unwrap_or(&STRATEGIES[0]))
-    }
-}
-
-impl<'de> Deserialize<'de> for Balance {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 

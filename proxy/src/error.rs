@@ -68,9 +68,12 @@ pub enum Refusal {
         /// The route's timeout.
         limit: Duration,
     },
-    /// The caller's request body ended early or was malformed.
-    #[error("the request body could not be read to its end")]
+    /// The caller's request body is malformed.
+    #[error("the request body is not valid HTTP")]
     RequestBody,
+    /// The caller left in the middle of its request body.
+    #[error("the request body ended early")]
+    CallerLeft,
 }
 
 /// Response flags, in the letters of Envoy's access logs.
@@ -132,7 +135,9 @@ impl Refusal {
     /// What the caller gets.
     pub fn status(&self) -> StatusCode {
         match self {
-            Refusal::BadRequest(_) | Refusal::RequestBody => StatusCode::BAD_REQUEST,
+            Refusal::BadRequest(_) | Refusal::RequestBody | Refusal::CallerLeft => {
+                StatusCode::BAD_REQUEST
+            }
             Refusal::MethodNotSupported(_) => StatusCode::NOT_IMPLEMENTED,
             Refusal::NoRoute { .. } => StatusCode::NOT_FOUND,
             Refusal::NoEndpoint { .. }
@@ -151,6 +156,7 @@ impl Refusal {
             Refusal::BadRequest(_) | Refusal::MethodNotSupported(_) | Refusal::RequestBody => {
                 Flag::DPE
             }
+            Refusal::CallerLeft => Flag::DC,
             Refusal::NoRoute { .. } => Flag::NR,
             Refusal::NoEndpoint { .. } => Flag::UH,
             Refusal::Overflow { .. } => Flag::UO,
@@ -159,5 +165,20 @@ impl Refusal {
             Refusal::UpstreamProtocol { .. } => Flag::UPE,
             Refusal::Timeout { .. } => Flag::UT,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counters are kept by place: a flag out of order would be counted as another.
+    #[test]
+    fn flags_are_listed_in_order_and_differ() {
+        for (place, flag) in Flag::ALL.into_iter().enumerate() {
+            assert_eq!(flag as usize, place, "{}", flag.letters());
+        }
+        let letters: std::collections::BTreeSet<_> = Flag::ALL.map(Flag::letters).into();
+        assert_eq!(letters.len(), Flag::ALL.len());
     }
 }

@@ -1,13 +1,14 @@
 //! What may not be forwarded. Pure.
 
+use http::Version;
 use http::header::{
-    CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
 /// Fields that speak of one connection only, whether or not `Connection` lists them
 /// (RFC 9110 §7.6.1; `Proxy-Connection` and `Keep-Alive` from older practice).
-static HOP_BY_HOP: [HeaderName; 6] = [
-    CONNECTION,
+static HOP_BY_HOP: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     TRANSFER_ENCODING,
@@ -19,16 +20,14 @@ static HOP_BY_HOP: [HeaderName; 6] = [
 ///
 /// That includes `TE`: what the caller accepts of this connection says nothing about the next one.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        .collect();
-    for name in &listed {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // It overrides a length, which must then not be passed on (RFC 9112 §6.3): the next
+        // recipient would believe it and take the rest of the body for another message.
+        headers.remove(CONTENT_LENGTH);
+    }
+    for name in connection_options(headers) {
         // `Connection: host` must not take away what routes the message.
-        if *name != http::header::HOST {
+        if name != HOST {
             headers.remove(name);
         }
     }
@@ -37,13 +36,49 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Adds ourselves to the intermediaries that a message has passed (RFC 9110 §7.6.3).
-pub fn append_via(headers: &mut HeaderMap) {
-    headers.append(VIA, HeaderValue::from_static("1.1 meshbench"));
+/// Takes out `Connection`, and gives the fields that it lists.
+fn connection_options(headers: &mut HeaderMap) -> Vec<HeaderName> {
+    let Entry::Occupied(connection) = headers.entry(CONNECTION) else {
+        return Vec::new();
+    };
+    let (_, values) = connection.remove_entry_mult();
+    let mut names = Vec::new();
+    for value in values {
+        let options = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        // What nearly every message says, and no field that is not removed anyhow.
+        let fields = options.filter(|option| {
+            !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
+        });
+        names.extend(fields.filter_map(|field| HeaderName::from_bytes(field).ok()));
+    }
+    names
+}
+
+/// True when a caller takes trailers (RFC 9110 §10.1.4).
+pub fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TE).iter().flat_map(|te| te.as_bytes().split(|b| *b == b','));
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Says that trailers are welcome on the next connection too.
+pub fn accept_trailers(headers: &mut HeaderMap) {
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.append(CONNECTION, HeaderValue::from_static("te"));
+}
+
+/// Adds ourselves to the intermediaries that a message has passed; `received` is the version it
+/// came in (RFC 9110 §7.6.3).
+pub fn append_via(headers: &mut HeaderMap, received: Version) {
+    let via = if received == Version::HTTP_10 { "1.0 meshbench" } else { "1.1 meshbench" };
+    headers.append(VIA, HeaderValue::from_static(via));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::{prop, prop_assert_eq, proptest};
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -79,5 +114,51 @@ mod tests {
     #[test]
     fn a_message_cannot_talk_us_out_of_its_host() {
         assert_eq!(stripped(&[("host", "a"), ("connection", "host")]), ["host: a"]);
+    }
+
+    #[test]
+    fn a_length_beside_a_transfer_coding_goes() {
+        assert_eq!(stripped(&[("transfer-encoding", "chunked"), ("content-length", "5")]), [""; 0]);
+        let hidden = [
+            ("connection", "transfer-encoding"),
+            ("transfer-encoding", "x"),
+            ("content-length", "5"),
+        ];
+        assert_eq!(stripped(&hidden), [""; 0]);
+        assert_eq!(stripped(&[("content-length", "5")]), ["content-length: 5"]);
+    }
+
+    #[test]
+    fn only_the_word_trailers_accepts_trailers() {
+        let accepts = |te| accepts_trailers(&headers(&[("te", te)]));
+        assert!(accepts("trailers") && accepts("deflate;q=0.5, Trailers"));
+        assert!(!accepts("") && !accepts("deflate") && !accepts("trailers-not"));
+    }
+
+    proptest! {
+        /// Whatever `Connection` says, nothing that it lists is left but the host, nothing
+        /// hop-by-hop is left, and nothing else is lost.
+        #[test]
+        fn exactly_what_connection_lists_goes(
+            fields in prop::collection::btree_set("x-[a-f]{1,2}", 0..8),
+            listed in prop::collection::vec("(host|close|keep-alive|te|x-[a-f]{1,2}|[ ,;]{1,3})", 0..8),
+            lines in 1..4usize,
+        ) {
+            let mut map = HeaderMap::new();
+            map.insert(HOST, HeaderValue::from_static("a"));
+            map.insert(TE, HeaderValue::from_static("trailers"));
+            for field in &fields {
+                map.insert(HeaderName::from_bytes(field.as_bytes())?, HeaderValue::from_static("1"));
+            }
+            for line in listed.chunks(listed.len().div_ceil(lines).max(1)) {
+                map.append(CONNECTION, HeaderValue::from_str(&line.join(" , "))?);
+            }
+            strip_hop_by_hop(&mut map);
+            let left: BTreeSet<_> = map.keys().map(HeaderName::to_string).collect();
+            let mut expected: BTreeSet<_> =
+                fields.into_iter().filter(|field| !listed.contains(field)).collect();
+            expected.insert("host".to_owned());
+            prop_assert_eq!(left, expected);
+        }
     }
 }

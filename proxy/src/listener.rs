@@ -4,6 +4,8 @@
 //! Dropping it aborts every connection at once, which is what a process crash looks like from
 //! outside; draining it lets requests in flight finish first.
 
+mod stall;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
@@ -17,6 +19,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::stall::Stalling;
+use crate::pool::MAX_HEAD_BYTES;
 use crate::seam::{Accept, Io};
 use crate::task;
 use crate::telemetry::ListenerStats;
@@ -65,7 +69,7 @@ where
             Some(ended) = connections.join_next() => note_panic(ended, &stats),
             accepted = accept.accept(), if has_room => match accepted {
                 Ok((io, _peer)) => {
-                    let connection = connection(io, service.clone(), options.clone(), drain.clone());
+                    let connection = connection(io, service.clone(), options.clone(), drain.child_token());
                     let open = stats.connection_opened();
                     connections.spawn(async move {
                         let _open = open;
@@ -109,8 +113,9 @@ where
         hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(options.header_timeout)
+            .max_buf_size(MAX_HEAD_BYTES)
             .auto_date_header(options.date_header)
-            .serve_connection(TokioIo::new(io), service)
+            .serve_connection(TokioIo::new(Stalling::new(io)), service)
     );
     let result = tokio::select! {
         biased;

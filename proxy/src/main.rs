@@ -1,6 +1,6 @@
 //! The program `sidecar`: arguments, signals, runtime. Everything else is the library's.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            say(&format!("{error:#}"));
             let usage = error.downcast_ref::<InputError>().is_some();
             ExitCode::from(if usage { 2 } else { 1 })
         }
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)?;
     if arguments.check {
-        complain(&format!("{} is right", arguments.config.display()));
+        say(&format!("{} is right", arguments.config.display()));
         return Ok(());
     }
     let seed = match config.seed {
@@ -91,7 +91,7 @@ fn start_logging() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }
 
-#[allow(clippy::print_stderr, reason = "the program's own words to its user")]
-fn complain(line: &str) {
-    eprintln!("sidecar: {line}");
+/// A line to the user. Nobody has to be listening, which `eprintln!` would panic over.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "sidecar: {line}");
 }

@@ -6,8 +6,8 @@
 //! wait in order of arrival, in a queue that is bounded too.
 //!
 //! Responses cannot cross: a connection comes back only after its response was read to the end
-//! and hyper says that it is ready for another request. In every other case it is dropped, which
-//! closes it.
+//! and hyper says that it is ready for another request. In every other case it is closed, and only
+//! then is its permit free: the endpoint never sees more connections in use than it is allowed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::config::{ClusterConfig, EndpointAddr};
@@ -29,6 +29,10 @@ use crate::telemetry::EndpointStats;
 /// the rest of a request body that the endpoint answered without reading; past this, closing is
 /// cheaper.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// Bytes that a message head may have, and that are read ahead of whoever reads. 64 KiB, about
+/// Envoy's 60; hyper's own bound is 400.
+pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// The connections to one endpoint.
 pub struct Pool {
@@ -45,18 +49,36 @@ pub struct Pool {
 }
 
 struct Idle {
-    sender: SendRequest<Incoming>,
+    connection: Connection,
     since: Instant,
+}
+
+/// The near end of a connection; its task has the other. Dropping it closes the connection.
+struct Connection {
+    sender: SendRequest<Incoming>,
+    close: oneshot::Sender<OwnedSemaphorePermit>,
 }
 
 /// The right to one connection, and the connection.
 pub struct Lease {
     pool: Arc<Pool>,
     sender: SendRequest<Incoming>,
-    permit: OwnedSemaphorePermit,
+    hold: Hold,
     /// True when the connection has served a request before, so that it may be closed already
     /// without our knowing.
     pub reused: bool,
+}
+
+/// A permit that, unless it is taken back, outlives its connection.
+struct Hold(Option<(oneshot::Sender<OwnedSemaphorePermit>, OwnedSemaphorePermit)>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some((close, permit)) = self.0.take() {
+            // A connection that has ended already gives the permit back in the error.
+            drop(close.send(permit));
+        }
+    }
 }
 
 impl Pool {
@@ -88,7 +110,7 @@ impl Pool {
     pub async fn lease(self: &Arc<Self>) -> Result<Lease, Refusal> {
         let permit = self.permit().await?;
         match self.take_idle() {
-            Some(sender) => Ok(Lease { pool: self.clone(), sender, permit, reused: true }),
+            Some(connection) => Ok(self.lend(connection, permit, true)),
             None => self.connect(permit).await,
         }
     }
@@ -97,8 +119,12 @@ impl Pool {
     ///
     /// # Errors
     /// [`Refusal::ConnectFailure`].
-    pub async fn replace(self: &Arc<Self>, stale: Lease) -> Result<Lease, Refusal> {
-        self.connect(stale.permit).await
+    pub async fn replace(self: &Arc<Self>, mut stale: Lease) -> Result<Lease, Refusal> {
+        let permit = match stale.hold.0.take() {
+            Some((_close, permit)) => permit,
+            None => self.permit().await?,
+        };
+        self.connect(permit).await
     }
 
     /// Closes idle connections that have not been used for the idle timeout.
@@ -106,9 +132,9 @@ impl Pool {
         self.lock_idle().retain(|idle| self.is_fresh(idle, now));
     }
 
-    /// Connections kept for later.
+    /// Open connections kept for later.
     pub fn idle_count(&self) -> usize {
-        self.lock_idle().len()
+        self.lock_idle().iter().filter(|idle| !idle.connection.sender.is_closed()).count()
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -125,19 +151,29 @@ impl Pool {
         }
     }
 
-    fn take_idle(&self) -> Option<SendRequest<Incoming>> {
+    fn lend(
+        self: &Arc<Self>,
+        connection: Connection,
+        permit: OwnedSemaphorePermit,
+        reused: bool,
+    ) -> Lease {
+        let Connection { sender, close } = connection;
+        Lease { pool: self.clone(), sender, hold: Hold(Some((close, permit))), reused }
+    }
+
+    fn take_idle(&self) -> Option<Connection> {
         let now = Instant::now();
         let mut idle = self.lock_idle();
         while let Some(last) = idle.pop() {
             if self.is_fresh(&last, now) {
-                return Some(last.sender);
+                return Some(last.connection);
             }
         }
         None
     }
 
     fn is_fresh(&self, idle: &Idle, now: Instant) -> bool {
-        !idle.sender.is_closed() && now.duration_since(idle.since) < self.idle_timeout
+        !idle.connection.sender.is_closed() && now.duration_since(idle.since) < self.idle_timeout
     }
 
     async fn connect(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Result<Lease, Refusal> {
@@ -154,16 +190,29 @@ impl Pool {
                 return Err(failed(format!("no connection within {limit}")));
             }
         };
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(io)).await.map_err(|error| failed(error.to_string()))?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HEAD_BYTES)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|error| failed(error.to_string()))?;
         let open = self.stats.connection_opened();
+        let (close, closing) = oneshot::channel();
         task::spawn("upstream connection", async move {
-            let _open = open;
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an upstream connection ended early");
-            }
+            let permit = tokio::select! {
+                biased;
+                ended = connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "an upstream connection ended early");
+                    }
+                    None
+                }
+                // hyper alone would not do: it goes on while a request body is under way.
+                permit = closing => permit.ok(),
+            };
+            drop(open);
+            drop(permit);
         });
-        Ok(Lease { pool: self.clone(), sender, permit, reused: false })
+        Ok(self.lend(Connection { sender, close }, permit, false))
     }
 
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
@@ -197,10 +246,13 @@ impl Lease {
     }
 
     fn keep(self) {
-        let Lease { pool, sender, permit, reused: _ } = self;
-        pool.lock_idle().push(Idle { sender, since: Instant::now() });
-        // Only now, so that who waits for the permit finds the connection.
-        drop(permit);
+        let Lease { pool, sender, mut hold, reused: _ } = self;
+        if let Some((close, permit)) = hold.0.take() {
+            let connection = Connection { sender, close };
+            pool.lock_idle().push(Idle { connection, since: Instant::now() });
+            // Only now, so that who waits for the permit finds the connection.
+            drop(permit);
+        }
     }
 }
 
@@ -212,7 +264,8 @@ impl<'a> Pending<'a> {
         let entered = pool.pending.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pending| {
             (pending < pool.max_pending).then_some(pending + 1)
         });
-        entered.is_ok().then_some(Self(pool))
+        // Not `then_some`: a place that was never taken must not be dropped, which would free one.
+        entered.is_ok().then(|| Self(pool))
     }
 }
 

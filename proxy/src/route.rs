@@ -75,6 +75,8 @@ fn has_prefix(path: &str, prefix: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{prop, prop_assert_eq, proptest};
+
     use super::*;
 
     fn table(routes: &[(Option<&str>, &str)]) -> RouteTable {
@@ -109,5 +111,32 @@ mod tests {
         let matches = |path| table.find("x", path).is_some();
         assert!(matches("/api") && matches("/api/") && matches("/api/a"));
         assert!(!matches("/apiary") && !matches("/ap") && !matches("/"));
+    }
+
+    proptest! {
+        /// The route found is the best of those that match, by the rule as it is documented, and
+        /// none is found only when none matches.
+        #[test]
+        fn the_most_specific_route_wins(
+            routes in prop::collection::vec(
+                (prop::option::of("[ab]"), "(/[xy]){1,3}|/"), 0..8,
+            ),
+            host in "[abAB](:80)?",
+            path in "(/[xyz]){1,4}/?",
+        ) {
+            let borrowed: Vec<_> =
+                routes.iter().map(|(host, prefix)| (host.as_deref(), prefix.as_str())).collect();
+            let name = host.trim_end_matches(":80").to_ascii_lowercase();
+            let with_end = format!("{}/", path.trim_end_matches('/'));
+            let matching = routes.iter().enumerate().filter(|(_, (host, prefix))| {
+                host.as_ref().is_none_or(|h| *h == name)
+                    && with_end.starts_with(&format!("{}/", prefix.trim_end_matches('/')))
+            });
+            let best = matching.min_by_key(|(place, (host, prefix))| {
+                (host.is_none(), std::cmp::Reverse(prefix.len()), *place)
+            });
+            let found = table(&borrowed).find(&host, &path).map(|route| route.cluster);
+            prop_assert_eq!(found, best.map(|(place, _)| place));
+        }
     }
 }

@@ -11,10 +11,12 @@ use proxy::listener::{Options, serve};
 use proxy::seam::tcp_dialer;
 use proxy::{Config, Stack};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+
+use crate::say;
 
 /// How often idle upstream connections are looked through. They may live this much longer than
 /// their timeout, which is far below any that makes sense.
@@ -25,6 +27,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// # Errors
 /// When an address cannot be listened on.
 pub(crate) async fn run(config: Config, seed: u64) -> anyhow::Result<()> {
+    // First of all: once we say that we are ready, a signal must not kill us any more.
+    let stop = StopSignals::new()?;
     let drain = CancellationToken::new();
     let stack = Stack::new(&config, seed, tcp_dialer());
     let mut servers = JoinSet::new();
@@ -52,7 +56,7 @@ pub(crate) async fn run(config: Config, seed: u64) -> anyhow::Result<()> {
         say(&format!("{name} listens on {addr}"));
     }
     say(&format!("ready; seed {seed}"));
-    stop_signal().await?;
+    stop.received().await;
     say(&format!("draining for at most {}", humantime::format_duration(config.drain_timeout)));
     drain.cancel();
     let mut cut = 0;
@@ -62,6 +66,7 @@ pub(crate) async fn run(config: Config, seed: u64) -> anyhow::Result<()> {
     sweeper.abort();
     match cut {
         0 => say("drained"),
+        1 => say("drained; 1 connection was still busy and had to be cut"),
         n => say(&format!("drained; {n} connections were still busy and had to be cut")),
     }
     Ok(())
@@ -106,18 +111,25 @@ async fn sweep(stack: Arc<Stack>) {
     }
 }
 
-async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    tokio::select! {
-        biased;
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-#[allow(clippy::print_stderr, reason = "the program's own words to its user")]
-fn say(line: &str) {
-    eprintln!("sidecar: {line}");
+impl StopSignals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("listening for SIGINT")?,
+        })
+    }
+
+    async fn received(mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, Uri, Version};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::balance::Cluster;
 use crate::config::Config;
 use crate::error::{Flag, Refusal};
-use crate::headers::{append_via, strip_hop_by_hop};
+use crate::headers::{accept_trailers, accepts_trailers, append_via, strip_hop_by_hop};
 use crate::route::{Route, RouteTable};
 use crate::seam::Dialer;
 use crate::telemetry::{RequestStats, Telemetry};
@@ -28,6 +28,9 @@ use crate::upstream::{BodyError, Deadline, UpstreamBody, attempt};
 pub static FLAGS_HEADER: HeaderName = HeaderName::from_static("x-sidecar-flags");
 /// Says the same in a sentence.
 pub static REASON_HEADER: HeaderName = HeaderName::from_static("x-sidecar-reason");
+
+/// How much of it fits into a field.
+const MAX_REASON_BYTES: usize = 512;
 
 /// A configured sidecar, without its listeners.
 pub struct Stack {
@@ -58,13 +61,12 @@ impl Stack {
     /// Answers one request, by an upstream or in its place.
     pub async fn call(self: Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
         self.requests.received();
-        let left = Left { stats: &self.requests, armed: true };
-        let answer = self.forward(request).await;
-        left.disarm();
+        let mut books = Books { stack: self, open: true };
+        let answer = books.stack.forward(request).await;
         match answer {
-            Ok(response) => response.map(ResponseBody::Upstream),
+            Ok(response) => response.map(|body| ResponseBody::upstream(body, books)),
             Err(refusal) => {
-                self.requests.refused(refusal.flag());
+                books.close_with(refusal.flag());
                 tracing::debug!(%refusal, "request refused");
                 refused(&refusal)
             }
@@ -125,23 +127,30 @@ impl Stack {
 }
 
 /// The host that a request is for (RFC 9112 §3.2): the target's authority if it has one, else the
-/// `Host` field, of which HTTP/1.1 wants exactly one.
+/// `Host` field, of which HTTP/1.1 wants exactly one in either case.
 fn host<B>(request: &Request<B>) -> Result<&str, Refusal> {
     let mut fields = request.headers().get_all(HOST).iter();
-    let field = fields.next();
+    let field = match fields.next() {
+        Some(value) => value.to_str().map_err(|_| Refusal::BadRequest("the Host is not text"))?,
+        None if request.version() == Version::HTTP_11 => {
+            return Err(Refusal::BadRequest("HTTP/1.1 requests need a Host field"));
+        }
+        None => "",
+    };
     if fields.next().is_some() {
         return Err(Refusal::BadRequest("more than one Host field"));
     }
-    if let Some(authority) = request.uri().authority() {
-        return Ok(authority.as_str());
+    let host = request.uri().authority().map_or(field, |authority| authority.as_str());
+    if !host.bytes().all(may_be_in_host) {
+        return Err(Refusal::BadRequest("the Host holds what a host may not"));
     }
-    match field {
-        Some(value) => value.to_str().map_err(|_| Refusal::BadRequest("the Host is not text")),
-        None if request.version() == Version::HTTP_11 => {
-            Err(Refusal::BadRequest("HTTP/1.1 requests need a Host field"))
-        }
-        None => Ok(""),
-    }
+    Ok(host)
+}
+
+/// What `uri-host [ ":" port ]` is made of (RFC 3986 §3.2.2). No `@`: who puts user information
+/// into a target means to mislead somebody (RFC 9110 §4.2.4).
+fn may_be_in_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
 }
 
 /// Makes a request that came in into one that may go out.
@@ -151,10 +160,23 @@ fn prepare(request: &mut Request<Incoming>) -> Result<(), Refusal> {
             .map_err(|_| Refusal::BadRequest("the target's authority is not a host"))?;
         request.headers_mut().insert(HOST, host);
         *request.uri_mut() = origin_form(request.uri());
+    } else if !request.headers().contains_key(HOST) {
+        // HTTP/1.0 may leave it out; as HTTP/1.1 it must be there, if empty (RFC 9112 §3.2).
+        request.headers_mut().insert(HOST, HeaderValue::from_static(""));
     }
-    strip_hop_by_hop(request.headers_mut());
-    append_via(request.headers_mut());
-    *request.version_mut() = Version::HTTP_11;
+    let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
+    // Or else hyper would leave the body out of a GET.
+    let is_chunked = request.body().size_hint().exact().is_none();
+    let headers = request.headers_mut();
+    let accepts_trailers = accepts_trailers(headers);
+    strip_hop_by_hop(headers);
+    if accepts_trailers {
+        accept_trailers(headers);
+    }
+    if is_chunked {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    append_via(headers, received);
     Ok(())
 }
 
@@ -164,44 +186,66 @@ fn origin_form(uri: &Uri) -> Uri {
 
 fn refused(refusal: &Refusal) -> Response<ResponseBody> {
     let reason = refusal.to_string();
-    let mut response = Response::new(ResponseBody::Own(Full::from(format!("{reason}\n"))));
+    let mut response = Response::new(ResponseBody::own(format!("{reason}\n")));
     *response.status_mut() = refusal.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(FLAGS_HEADER.clone(), HeaderValue::from_static(refusal.flag().letters()));
-    // A host or a peer's words may hold what a field value may not; the body still has them.
-    if let Ok(reason) = HeaderValue::from_str(&reason) {
-        headers.insert(REASON_HEADER.clone(), reason);
+    // What a caller or a peer wrote may be long, or hold what a field value may not; the body has
+    // it all.
+    let start = reason.get(..MAX_REASON_BYTES).unwrap_or(&reason);
+    if let Ok(start) = HeaderValue::from_str(start) {
+        headers.insert(REASON_HEADER.clone(), start);
     }
     response
 }
 
-/// Counts a caller that left: nothing else drops a request before its answer.
-struct Left<'a> {
-    stats: &'a RequestStats,
-    armed: bool,
+/// Counts how a request ended, once. A caller that leaves is noticed by the drop: nothing else
+/// drops a request before its end.
+struct Books {
+    stack: Arc<Stack>,
+    open: bool,
 }
 
-impl Left<'_> {
-    fn disarm(mut self) {
-        self.armed = false;
+impl Books {
+    fn close(&mut self) {
+        self.open = false;
     }
-}
 
-impl Drop for Left<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.stats.refused(Flag::DC);
+    fn close_with(&mut self, flag: Flag) {
+        if std::mem::take(&mut self.open) {
+            self.stack.requests.refused(flag);
         }
     }
 }
 
+impl Drop for Books {
+    fn drop(&mut self) {
+        self.close_with(Flag::DC);
+    }
+}
+
 /// A response body of either origin.
-pub enum ResponseBody {
+pub struct ResponseBody(Origin);
+
+enum Origin {
     /// An upstream's, passed through.
-    Upstream(UpstreamBody),
+    Upstream(UpstreamBody, Books),
     /// Our own words.
     Own(Full<Bytes>),
+}
+
+impl ResponseBody {
+    fn upstream(body: UpstreamBody, mut books: Books) -> Self {
+        if body.is_over() {
+            books.close();
+        }
+        Self(Origin::Upstream(body, books))
+    }
+
+    fn own(text: String) -> Self {
+        Self(Origin::Own(Full::from(text)))
+    }
 }
 
 impl Body for ResponseBody {
@@ -212,25 +256,31 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            ResponseBody::Upstream(body) => Pin::new(body).poll_frame(cx),
-            ResponseBody::Own(body) => {
-                Pin::new(body).poll_frame(cx).map_err(|never| match never {})
+        match &mut self.get_mut().0 {
+            Origin::Upstream(body, books) => {
+                let polled = Pin::new(&mut *body).poll_frame(cx);
+                match &polled {
+                    Poll::Ready(Some(Err(error))) => books.close_with(error.flag()),
+                    _ if body.is_over() => books.close(),
+                    _ => {}
+                }
+                polled
             }
+            Origin::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            ResponseBody::Upstream(body) => body.is_end_stream(),
-            ResponseBody::Own(body) => body.is_end_stream(),
+        match &self.0 {
+            Origin::Upstream(body, _) => body.is_end_stream(),
+            Origin::Own(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            ResponseBody::Upstream(body) => body.size_hint(),
-            ResponseBody::Own(body) => body.size_hint(),
+        match &self.0 {
+            Origin::Upstream(body, _) => body.size_hint(),
+            Origin::Own(body) => body.size_hint(),
         }
     }
 }

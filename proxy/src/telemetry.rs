@@ -2,15 +2,13 @@
 //!
 //! Names follow Envoy's (`upstream_rq_total`, `upstream_cx_active`, …) under the prefix
 //! `sidecar_`, labelled instead of spliced. Handles are resolved once, at start, so that counting
-//! on the request path is an atomic addition and never a look-up.
+//! on the request path is an atomic addition (for a histogram, a short lock) and never a look-up.
+
+mod stats;
 
 use std::fmt::Write as _;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicI64;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
-use http::StatusCode;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,6 +16,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub use stats::{EndpointSnapshot, EndpointStats, ListenerStats, Open, RequestStats};
+
+use self::stats::UpstreamStats;
 use crate::config::EndpointAddr;
 use crate::error::Flag;
 
@@ -141,16 +142,14 @@ impl Telemetry {
         RequestStats { total: self.downstream.rq_total.clone(), refused }
     }
 
-    /// The handles of a cluster.
-    pub fn cluster(&self, name: &str) -> ClusterStats {
-        ClusterStats(self.cluster.handles(&ClusterLabels { cluster: name.to_owned() }))
-    }
-
-    /// The handles of an endpoint.
+    /// The handles of an endpoint, which count for its cluster too.
     pub fn endpoint(&self, cluster: &str, addr: &EndpointAddr) -> EndpointStats {
+        let of_cluster = ClusterLabels { cluster: cluster.to_owned() };
         let labels = EndpointLabels { cluster: cluster.to_owned(), endpoint: addr.to_string() };
-        let cluster = self.cluster(cluster);
-        EndpointStats { own: self.endpoint.handles(&labels), cluster: cluster.0 }
+        EndpointStats {
+            own: self.endpoint.handles(&labels),
+            cluster: self.cluster.handles(&of_cluster),
+        }
     }
 }
 
@@ -197,13 +196,13 @@ where
         registry.register("upstream_rq", "Requests placed on an endpoint", new.rq_total.clone());
         registry.register("upstream_rq_active", "Requests not ended", new.rq_active.clone());
         registry.register("upstream_rq_timeout", "Route timeouts", new.rq_timeout.clone());
-        let help = "Requests without a response: no connection, or it broke";
+        let help = "Requests without a whole response: no connection, or it broke";
         registry.register("upstream_rq_failed", help, new.rq_failed.clone());
-        let help = "Requests whose caller left before the response";
+        let help = "Requests whose caller left before the end of the response";
         registry.register("upstream_rq_cancelled", help, new.rq_cancelled.clone());
         let help = "Requests refused because the endpoint's queue was full";
         registry.register("upstream_rq_pending_overflow", help, new.rq_pending_overflow.clone());
-        registry.register("upstream_rq_class", "Responses by status class", new.rq.clone());
+        registry.register("upstream_rq_class", "Whole responses by status class", new.rq.clone());
         let help = "Time to the response head";
         registry.register("upstream_rq_time_seconds", help, new.rq_time.clone());
         registry.register("upstream_cx", "Connections made", new.cx_total.clone());
@@ -227,221 +226,6 @@ where
             cx_total: self.cx_total.get_or_create_owned(of),
             cx_active: self.cx_active.get_or_create_owned(of),
             cx_connect_fail: self.cx_connect_fail.get_or_create_owned(of),
-        }
-    }
-}
-
-/// Counts what happens at a listener.
-#[derive(Clone, Debug, Default)]
-pub struct ListenerStats {
-    cx_total: Counter,
-    cx_active: Gauge,
-    accept_fail: Counter,
-    panic: Counter,
-}
-
-impl ListenerStats {
-    /// A connection was accepted; it is open until the guard is dropped.
-    pub fn connection_opened(&self) -> Open {
-        self.cx_total.inc();
-        Open::new([&self.cx_active])
-    }
-
-    /// `accept` failed.
-    pub fn accept_failed(&self) {
-        self.accept_fail.inc();
-    }
-
-    /// A connection's task panicked.
-    pub fn task_panicked(&self) {
-        self.panic.inc();
-    }
-}
-
-/// Counts requests as they come in and as we answer them ourselves.
-#[derive(Clone, Debug)]
-pub struct RequestStats {
-    total: Counter,
-    refused: [Counter; Flag::ALL.len()],
-}
-
-impl RequestStats {
-    /// A request head was received.
-    pub fn received(&self) {
-        self.total.inc();
-    }
-
-    /// A request was not answered by an upstream in full.
-    pub fn refused(&self, flag: Flag) {
-        self.refused[flag as usize].inc();
-    }
-
-    /// Requests received so far.
-    pub fn total(&self) -> u64 {
-        self.total.get()
-    }
-}
-
-/// Counts what is sent to a cluster.
-#[derive(Clone, Debug)]
-pub struct ClusterStats(UpstreamStats);
-
-impl ClusterStats {
-    /// A request was placed on an endpoint.
-    pub fn request_sent(&self) {
-        self.0.request_sent();
-    }
-
-    /// A response head arrived.
-    pub fn answered(&self, status: StatusCode, latency: Duration) {
-        self.0.answered(status, latency);
-    }
-
-    /// A request placed is over, in whatever way.
-    pub fn request_ended(&self) {
-        self.0.rq_active.dec();
-    }
-}
-
-/// Counts what is sent to an endpoint; what can only happen at an endpoint is counted for its
-/// cluster too.
-#[derive(Clone, Debug)]
-pub struct EndpointStats {
-    own: UpstreamStats,
-    cluster: UpstreamStats,
-}
-
-impl EndpointStats {
-    /// A request was placed on it.
-    pub fn request_sent(&self) {
-        self.own.request_sent();
-    }
-
-    /// A response head arrived.
-    pub fn answered(&self, status: StatusCode, latency: Duration) {
-        self.own.answered(status, latency);
-    }
-
-    /// A request placed is over, in whatever way.
-    pub fn request_ended(&self) {
-        self.own.rq_active.dec();
-    }
-
-    /// The route's time was up.
-    pub fn timed_out(&self) {
-        self.both(|stats| &stats.rq_timeout);
-    }
-
-    /// No response: no connection, or it broke.
-    pub fn failed(&self) {
-        self.both(|stats| &stats.rq_failed);
-    }
-
-    /// The caller left before the response.
-    pub fn cancelled(&self) {
-        self.both(|stats| &stats.rq_cancelled);
-    }
-
-    /// Its queue was full.
-    pub fn overflowed(&self) {
-        self.both(|stats| &stats.rq_pending_overflow);
-    }
-
-    /// A connection could not be made.
-    pub fn connect_failed(&self) {
-        self.both(|stats| &stats.cx_connect_fail);
-    }
-
-    /// A connection was made; it is open until the guard is dropped.
-    pub fn connection_opened(&self) -> Open {
-        self.both(|stats| &stats.cx_total);
-        Open::new([&self.own.cx_active, &self.cluster.cx_active])
-    }
-
-    /// What it has counted so far.
-    pub fn snapshot(&self) -> EndpointSnapshot {
-        let own = &self.own;
-        EndpointSnapshot {
-            rq_total: own.rq_total.get(),
-            rq_active: own.rq_active.get(),
-            rq_success: own.rq_by_class[1].get() + own.rq_by_class[2].get(),
-            rq_error: own.rq_by_class[4].get(),
-            rq_timeout: own.rq_timeout.get(),
-            rq_failed: own.rq_failed.get(),
-            rq_cancelled: own.rq_cancelled.get(),
-            cx_total: own.cx_total.get(),
-            cx_active: own.cx_active.get(),
-            cx_connect_fail: own.cx_connect_fail.get(),
-        }
-    }
-
-    fn both(&self, counter: impl Fn(&UpstreamStats) -> &Counter) {
-        counter(&self.own).inc();
-        counter(&self.cluster).inc();
-    }
-}
-
-/// An endpoint's counters at one moment, by Envoy's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[allow(missing_docs, reason = "the names are those of the statistics")]
-pub struct EndpointSnapshot {
-    pub rq_total: u64,
-    pub rq_active: i64,
-    pub rq_success: u64,
-    pub rq_error: u64,
-    pub rq_timeout: u64,
-    pub rq_failed: u64,
-    pub rq_cancelled: u64,
-    pub cx_total: u64,
-    pub cx_active: i64,
-    pub cx_connect_fail: u64,
-}
-
-#[derive(Clone, Debug)]
-struct UpstreamStats {
-    rq_total: Counter,
-    rq_active: Gauge,
-    rq_timeout: Counter,
-    rq_failed: Counter,
-    rq_cancelled: Counter,
-    rq_pending_overflow: Counter,
-    rq_by_class: [Counter; 5],
-    rq_time: Histogram,
-    cx_total: Counter,
-    cx_active: Gauge,
-    cx_connect_fail: Counter,
-}
-
-impl UpstreamStats {
-    fn request_sent(&self) {
-        self.rq_total.inc();
-        self.rq_active.inc();
-    }
-
-    fn answered(&self, status: StatusCode, latency: Duration) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5);
-        self.rq_by_class[class - 1].inc();
-        self.rq_time.observe(latency.as_secs_f64());
-    }
-}
-
-/// Counts as open until it is dropped.
-#[derive(Debug)]
-pub struct Open(Vec<Gauge<i64, AtomicI64>>);
-
-impl Open {
-    fn new<const N: usize>(gauges: [&Gauge; N]) -> Self {
-        for gauge in gauges {
-            gauge.inc();
-        }
-        Self(gauges.into_iter().cloned().collect())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        for gauge in &self.0 {
-            gauge.dec();
         }
     }
 }

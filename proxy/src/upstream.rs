@@ -1,5 +1,7 @@
 //! One attempt: a request on a connection, and the response body that keeps hold of both.
 
+use std::error::Error as _;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::balance::Placement;
-use crate::error::Refusal;
+use crate::error::{Flag, Refusal};
 use crate::pool::Lease;
 
 /// When an exchange must be over, and what limit that came from.
@@ -38,7 +40,11 @@ pub async fn attempt(
             Ok(response.map(|body| UpstreamBody::new(body, lease, placement, deadline)))
         }
         Ok(Err(refusal)) => {
-            placement.failed();
+            match refusal {
+                // Nothing is known of the endpoint.
+                Refusal::RequestBody | Refusal::CallerLeft => placement.cancelled(),
+                _ => placement.failed(),
+            }
             Err(refusal)
         }
         Err(_elapsed) => {
@@ -90,14 +96,20 @@ fn forwardable(
 
 fn refusal(error: &hyper::Error, placement: &Placement) -> Refusal {
     let endpoint = placement.endpoint().addr.clone();
-    if error.is_user() {
-        // Of all that hyper blames on its user, only the body can fail here: it is the caller's.
-        Refusal::RequestBody
-    } else if error.is_parse() {
-        Refusal::UpstreamProtocol { endpoint, reason: error.to_string() }
-    } else {
-        Refusal::UpstreamClosed { endpoint }
+    let of_body = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    match of_body {
+        // What hyper blames on its user is the body that we gave it, which is the caller's.
+        Some(cause) if error.is_user() && is_malformed(cause) => Refusal::RequestBody,
+        Some(_) if error.is_user() => Refusal::CallerLeft,
+        _ if error.is_parse() => Refusal::UpstreamProtocol { endpoint, reason: error.to_string() },
+        _ => Refusal::UpstreamClosed { endpoint },
     }
+}
+
+/// True when a body's bytes are not what HTTP allows; else its stream ended or broke.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|e| matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput))
 }
 
 /// The body of an upstream's response on its way to the caller.
@@ -120,6 +132,11 @@ impl UpstreamBody {
         new
     }
 
+    /// True when nothing more will come of it.
+    pub fn is_over(&self) -> bool {
+        self.hold.is_none()
+    }
+
     fn release_if_complete(&mut self) {
         if self.body.is_end_stream() {
             self.release();
@@ -129,7 +146,7 @@ impl UpstreamBody {
     fn release(&mut self) {
         if let Some((lease, placement)) = self.hold.take() {
             lease.give_back();
-            drop(placement);
+            placement.completed();
         }
     }
 
@@ -150,13 +167,20 @@ impl Body for UpstreamBody {
         let this = self.get_mut();
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                this.release_if_complete();
+                if frame.is_trailers() {
+                    // Nothing follows them, and nobody asks whether something does.
+                    this.release();
+                } else {
+                    this.release_if_complete();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
                 // The head is out already: all that is left is to cut the caller's connection, so
                 // that nobody takes the fragment for the whole.
-                this.hold = None;
+                if let Some((_lease, mut placement)) = this.hold.take() {
+                    placement.failed();
+                }
                 Poll::Ready(Some(Err(BodyError::Upstream(error))))
             }
             Poll::Ready(None) => {
@@ -192,4 +216,15 @@ pub enum BodyError {
     /// The route's time was up.
     #[error("the response was not complete within {}", humantime::format_duration(*.0))]
     Timeout(Duration),
+}
+
+impl BodyError {
+    /// The response flag of a request whose response ended so.
+    pub fn flag(&self) -> Flag {
+        match self {
+            BodyError::Upstream(error) if is_malformed(error) => Flag::UPE,
+            BodyError::Upstream(_) => Flag::UC,
+            BodyError::Timeout(_) => Flag::UT,
+        }
+    }
 }

@@ -1,4 +1,5 @@
 //! `meshbench` as its users meet it: exit codes, and one clear line for each mistake.
+#![allow(clippy::unwrap_used, reason = "a test says by failing what is wrong")]
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,5 @@
 //! Same seed, same bytes: across processes, and whatever else runs beside.
+#![allow(clippy::unwrap_used, reason = "a test says by failing what is wrong")]
 
 use std::process::Command;
 

@@ -1,5 +1,6 @@
 //! The data path on real sockets: backends as processes, the sidecar and the load generator as the
 //! libraries that their programs are made of.
+#![allow(clippy::unwrap_used, reason = "a test says by failing what is wrong")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,6 +1,7 @@
 //! The catalogue as tests: one for each file and seed, with all variants and all expectations.
 //!
 //! `cargo test scenarios` runs them alone. A failing one prints the command that replays it.
+#![allow(clippy::unwrap_used, reason = "a test says by failing what is wrong")]
 
 use std::path::Path;
 

@@ -75,14 +75,35 @@ pub fn non_empty<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Ok(items)
 }
 
+/// The longest duration that is taken. More cannot be meant, and clocks overflow.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Reads a duration with its unit.
 ///
 /// # Errors
 /// Says what one looks like.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| {
+    let duration = humantime::parse_duration(text).map_err(|_| {
         format!(
             "`{text}` is not a duration; write a number and a unit, such as \"250ms\" or \"1m\""
         )
-    })
+    })?;
+    if duration > LONGEST {
+        return Err(format!("`{text}` is too long; at most a year, such as \"1h\""));
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit_and_an_upper_bound() {
+        assert_eq!(parse_duration("1m 500ms"), Ok(Duration::from_millis(60_500)));
+        assert_eq!(parse_duration("366days"), Ok(LONGEST));
+        assert!(parse_duration("366days 1ms").is_err_and(|error| error.contains("too long")));
+        assert!(parse_duration("1000").is_err_and(|error| error.contains("unit")));
+        assert!(parse_duration("-1s").is_err());
+    }
 }

@@ -1,0 +1,198 @@
+//! A sidecar between callers and upstreams that are all in memory.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use proxy::config::EndpointAddr;
+use proxy::listener::{Options, serve};
+use proxy::policy::balance::EndpointId;
+use proxy::seam::{Accept, dialer};
+use proxy::telemetry::{EndpointSnapshot, ListenerStats};
+use proxy::{Config, Stack};
+use tokio::io::{DuplexStream, duplex};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::peer::{FOR_EVER, Message, Peer};
+
+/// Bytes that a stream holds before its writer has to wait.
+pub(crate) const BUFFER: usize = 16 * 1024;
+/// Connections that the listener takes.
+pub(crate) const MAX_CONNECTIONS: usize = 50;
+/// How long it waits for a head.
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(3600);
+/// The rest of a configuration that has no opinion of its own.
+pub(crate) const ROUTE: &str = "[[routes]]\ncluster = \"web\"\ntimeout = \"1s\"\n";
+
+pub(crate) type MemoryPeer = Peer<DuplexStream>;
+
+/// What becomes of an attempt to connect to an upstream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialing {
+    Works,
+    IsRefused,
+    Hangs,
+}
+
+pub(crate) struct World {
+    pub(crate) stack: Arc<Stack>,
+    /// The far ends of the connections that the sidecar makes.
+    pub(crate) upstreams: mpsc::UnboundedReceiver<MemoryPeer>,
+    pub(crate) dials: Arc<AtomicUsize>,
+    pub(crate) drain: CancellationToken,
+    pub(crate) serving: JoinHandle<usize>,
+    callers: mpsc::UnboundedSender<DuplexStream>,
+    /// Upstream connections that stay open without anybody looking after them.
+    kept: Vec<MemoryPeer>,
+}
+
+struct MemoryListener(Mutex<mpsc::UnboundedReceiver<DuplexStream>>);
+
+impl Accept for MemoryListener {
+    type Io = DuplexStream;
+
+    async fn accept(&self) -> io::Result<(DuplexStream, SocketAddr)> {
+        match self.0.lock().await.recv().await {
+            Some(stream) => Ok((stream, SocketAddr::from(([127, 0, 0, 1], 1)))),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl World {
+    /// One endpoint, one route with a timeout of 1 s.
+    pub(crate) fn new() -> Self {
+        Self::with(Dialing::Works, "", ROUTE)
+    }
+
+    /// `limits` are lines of the cluster `web`, `routes` all routes.
+    pub(crate) fn with(dialing: Dialing, limits: &str, routes: &str) -> Self {
+        let text = format!(
+            "[[listeners]]\nname = \"in\"\nlisten = \"127.0.0.1:1\"\n\
+             [[clusters]]\nname = \"web\"\nendpoints = [\"web:80\"]\n{limits}\n{routes}"
+        );
+        let config = Config::parse(Path::new("test.toml"), &text).expect("a right configuration");
+        let (upstream, upstreams) = mpsc::unbounded_channel();
+        let dials = Arc::new(AtomicUsize::new(0));
+        let count = dials.clone();
+        let dialer = dialer(move |_: EndpointAddr| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let upstream = upstream.clone();
+            async move {
+                match dialing {
+                    Dialing::Works => {}
+                    Dialing::IsRefused => return Err(io::ErrorKind::ConnectionRefused.into()),
+                    Dialing::Hangs => std::future::pending().await,
+                }
+                let (near, far) = duplex(BUFFER);
+                // A test that is over takes no more connections.
+                let _ = upstream.send(Peer::new(far));
+                Ok(near)
+            }
+        });
+        let stack = Stack::new(&config, 1, dialer);
+        let drain = CancellationToken::new();
+        let (callers, accepted) = mpsc::unbounded_channel();
+        let options = Options {
+            max_connections: MAX_CONNECTIONS,
+            header_timeout: HEADER_TIMEOUT,
+            date_header: false,
+            drain_timeout: Duration::from_secs(5),
+        };
+        let service = {
+            let stack = stack.clone();
+            move |request| stack.clone().call(request)
+        };
+        let listener = MemoryListener(Mutex::new(accepted));
+        let stats = ListenerStats::default();
+        let serving = tokio::spawn(serve(listener, service, options, stats, drain.clone()));
+        Self { stack, upstreams, dials, drain, serving, callers, kept: Vec::new() }
+    }
+
+    /// A new caller's connection.
+    pub(crate) fn caller(&self) -> MemoryPeer {
+        self.try_caller().expect("the sidecar listens")
+    }
+
+    /// A new caller's connection, if anybody listens.
+    pub(crate) fn try_caller(&self) -> Option<MemoryPeer> {
+        let (near, far) = duplex(BUFFER);
+        self.callers.send(far).ok().map(|()| Peer::new(near))
+    }
+
+    /// The next connection that the sidecar makes.
+    pub(crate) async fn upstream(&mut self) -> MemoryPeer {
+        let next = timeout(FOR_EVER, self.upstreams.recv()).await;
+        next.expect("no connection was made").expect("the sidecar runs")
+    }
+
+    /// One exchange on new connections: what the upstream got and what the caller got.
+    pub(crate) async fn exchange(&mut self, request: &str, response: &str) -> (Message, Message) {
+        let mut caller = self.caller();
+        caller.send(request).await;
+        let mut upstream = self.upstream().await;
+        let got = upstream.message().await;
+        upstream.send(response).await;
+        self.kept.push(upstream);
+        (got, caller.message().await)
+    }
+
+    /// Sends a request and drops the upstream's connection once `before` is written.
+    pub(crate) async fn broken(&mut self, before: &str) -> Message {
+        let mut caller = self.caller();
+        caller.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let mut upstream = self.upstream().await;
+        upstream.head().await;
+        upstream.send(before).await;
+        drop(upstream);
+        caller.message().await
+    }
+
+    /// The endpoint's counters, which must always add up.
+    pub(crate) fn counts(&self) -> EndpointSnapshot {
+        let counts = self.stack.clusters()[0].endpoints[0].stats.snapshot();
+        let ended = counts.rq_success
+            + counts.rq_error
+            + counts.rq_timeout
+            + counts.rq_failed
+            + counts.rq_cancelled;
+        let active = u64::try_from(counts.rq_active).expect("a gauge of what there is");
+        assert_eq!(counts.rq_total, ended + active, "{counts:?}");
+        counts
+    }
+
+    pub(crate) fn idle(&self) -> usize {
+        self.stack.clusters()[0].endpoints[0].pool.idle_count()
+    }
+
+    /// Requests that were not answered in full, for one flag.
+    pub(crate) fn refused(&self, flag: &str) -> u64 {
+        self.metric(&format!("sidecar_downstream_rq_refused_total{{flag=\"{flag}\"}}"))
+    }
+
+    pub(crate) fn metric(&self, series: &str) -> u64 {
+        let text = self.stack.telemetry().exposition();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {series} in\n{text}"))
+    }
+
+    /// Lets everything run that can run now.
+    pub(crate) async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    /// Nothing is under way any more, in any book.
+    pub(crate) fn assert_at_rest(&self) {
+        let cluster = &self.stack.clusters()[0];
+        assert_eq!(self.counts().rq_active, 0);
+        assert_eq!(cluster.load(EndpointId(0)).in_flight, 0);
+        assert_eq!(self.metric("sidecar_cluster_upstream_rq_active{cluster=\"web\"}"), 0);
+        assert_eq!(usize::try_from(self.counts().cx_active), Ok(self.idle()));
+    }
+}
