@@ -131,7 +131,12 @@ impl Placement {
         let now = Instant::now();
         let latency = now.duration_since(self.sent);
         self.stage = Stage::Answered(status);
-        self.cluster.observe(self.endpoint, LoadEvent::Answered { latency }, now);
+        let event = if status.is_server_error() {
+            LoadEvent::Failed { elapsed: latency }
+        } else {
+            LoadEvent::Answered { latency }
+        };
+        self.cluster.observe(self.endpoint, event, now);
         self.endpoint().stats.answered(latency);
     }
 

@@ -113,12 +113,16 @@ pub struct PeakEwmaConfig {
     /// See [`PeakEwmaOptions::default_latency`].
     #[serde(deserialize_with = "fields::positive_duration")]
     pub default_latency: Duration,
+    /// See [`PeakEwmaOptions::failure_latency`].
+    #[serde(deserialize_with = "fields::positive_duration")]
+    pub failure_latency: Duration,
 }
 
 impl Default for PeakEwmaConfig {
     fn default() -> Self {
-        let PeakEwmaOptions { decay, default_latency } = PeakEwmaOptions::default();
-        Self { decay, default_latency }
+        let PeakEwmaOptions { decay, default_latency, failure_latency } =
+            PeakEwmaOptions::default();
+        Self { decay, default_latency, failure_latency }
     }
 }
 
@@ -199,8 +203,8 @@ impl ClusterConfig {
 
     /// The knobs of its balancer.
     pub fn balancer_options(&self) -> BalancerOptions {
-        let PeakEwmaConfig { decay, default_latency } = self.peak_ewma;
-        BalancerOptions { peak_ewma: PeakEwmaOptions { decay, default_latency } }
+        let PeakEwmaConfig { decay, default_latency, failure_latency } = self.peak_ewma;
+        BalancerOptions { peak_ewma: PeakEwmaOptions { decay, default_latency, failure_latency } }
     }
 }
 

@@ -243,7 +243,10 @@ pub struct Latencies {
     /// From the planned instant to the end, for every planned request. Those without an answer
     /// count with the time after which they were given up, so it is a lower bound for them.
     pub response: LatencyHistogram,
-    /// The same, for the requests that were answered well and in time.
+    /// The shortest of those lower bounds, in microseconds; a percentile at or above it may be one
+    /// itself. `None` when every request was answered or failed.
+    pub censored_from_us: Option<u64>,
+    /// As `response`, for the requests that were answered well and in time.
     pub response_ok: LatencyHistogram,
     /// From the send to the end, for every request sent.
     pub service: LatencyHistogram,

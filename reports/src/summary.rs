@@ -236,8 +236,7 @@ fn variant(mut runs: Vec<&RunRecord>, faults: &[Event]) -> VariantSummary {
             engines.push(engine);
         }
     }
-    let given_up = accounting.timeout + accounting.unfinished > 0;
-    let timeout_ms = runs.iter().map(|r| r.plan.timeout_ms).min().unwrap_or(0);
+    let censored_from_us = runs.iter().filter_map(|r| r.latency.censored_from_us).min();
     let trace = |r: &&RunRecord| Trace {
         seed: r.seed,
         replay: r.replay.clone(),
@@ -256,7 +255,7 @@ fn variant(mut runs: Vec<&RunRecord>, faults: &[Event]) -> VariantSummary {
         p99_ms: Spread::of(&p99),
         accounting,
         response,
-        censored_from_ms: given_up.then_some(timeout_ms as f64),
+        censored_from_ms: censored_from_us.map(|us| us as f64 / 1e3),
         checks: checks::summarise(&runs),
         timeline: timeline::summarise(&runs),
         services: backends::summarise(&runs, faults),

@@ -19,6 +19,7 @@ fn plain(variant: &str, seed: u64, ok: u64) -> RunRecord {
     record.accounting = Accounting { planned: 100, sent: 100, ok, ..Accounting::default() };
     record.accounting.timeout = 100 - ok;
     record.plan.timeout_ms = 1000;
+    record.latency.censored_from_us = (ok < 100).then_some(1_000_000);
     record.latency.response = LatencyHistogram::new();
     for request in 0..100 {
         let ms = if request < ok { 10 } else { 1000 };

@@ -27,8 +27,9 @@ pub fn all() -> Result<Vec<Scenario>, InputError> {
 /// # Errors
 /// When there is neither, or the file is wrong.
 pub fn load(name: &str) -> Result<Scenario, InputError> {
-    if let Some((name, text)) = FILES.iter().find(|(known, _)| *known == name) {
-        return Scenario::parse(Path::new(&format!("catalog/{name}.toml")), text);
+    if let Some((known_as, text)) = FILES.iter().find(|(known, _)| *known == name) {
+        let scenario = Scenario::parse(Path::new(&format!("catalog/{name}.toml")), text)?;
+        return Ok(Scenario { called: (*known_as).to_owned(), ..scenario });
     }
     let path = PathBuf::from(name);
     let looks_like_a_file = path.extension().is_some() || path.components().count() > 1;

@@ -42,13 +42,13 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
         plan: PlanSummary {
             arrivals: file.load.arrivals.name().to_owned(),
             rate_per_s: *file.load.rate.get_ref(),
-            duration_ms: millis(file.duration),
+            duration_ms: millis(*file.duration.get_ref()),
             deadline_ms: file.load.deadline.map(millis),
             timeout_ms: millis(file.load.timeout),
         },
         accounting: accounting(&result.samples),
         latency: latencies(&result.samples),
-        intervals: intervals(file.duration, &result.samples),
+        intervals: intervals(*file.duration.get_ref(), &result.samples),
         endpoints: scenario
             .instances()
             .into_iter()
@@ -62,12 +62,20 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
     }
 }
 
-/// The command that repeats one run.
+/// The command that repeats one run, with what it is compared with.
 fn replay(scenario: &Scenario, job: &Job) -> String {
-    let in_catalog = scenario.path.starts_with("catalog");
-    let path = scenario.path.display().to_string();
-    let name = if in_catalog { scenario.name.clone() } else { path };
+    let name = quoted(&scenario.called);
     format!("meshbench run {name} --variant {} --seed {}", job.variant.0.name, job.seed)
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 fn accounting(samples: &[Sample]) -> Accounting {
@@ -78,8 +86,13 @@ fn accounting(samples: &[Sample]) -> Accounting {
 
 fn latencies(samples: &[Sample]) -> Latencies {
     let mut latencies = Latencies::default();
+    let mut censored_from = None;
     for sample in samples {
         latencies.response.record(sample.response_time());
+        if sample.outcome.is_censored() {
+            let time = sample.response_time();
+            censored_from = Some(censored_from.map_or(time, |least: Duration| least.min(time)));
+        }
         if sample.outcome == Outcome::Ok {
             latencies.response_ok.record(sample.response_time());
         }
@@ -88,6 +101,7 @@ fn latencies(samples: &[Sample]) -> Latencies {
             latencies.send_lag.record(sent.saturating_sub(sample.planned));
         }
     }
+    latencies.censored_from_us = censored_from.map(micros);
     latencies
 }
 
@@ -127,7 +141,7 @@ fn intervals(duration: Duration, samples: &[Sample]) -> Vec<Interval> {
 }
 
 fn endpoint(scenario: &Scenario, name: String, log: &[LogEntry]) -> EndpointRecord {
-    let count = interval_count(scenario.file.duration);
+    let count = interval_count(*scenario.file.duration.get_ref());
     let mut total = Served::default();
     let mut latency = LatencyHistogram::new();
     let mut intervals = vec![Served::default(); count];
@@ -159,9 +173,11 @@ fn events(scenario: &Scenario) -> Vec<Event> {
         .faults
         .iter()
         .map(|fault| Event {
-            at_ms: millis(fault.at),
+            at_ms: millis(*fault.at.get_ref()),
             // A fault without an end lasts as long as the run; without one it would be a moment.
-            until_ms: Some(millis(fault.until.unwrap_or(scenario.file.duration))),
+            until_ms: Some(millis(
+                *fault.until.as_ref().unwrap_or(&scenario.file.duration).get_ref(),
+            )),
             kind: "fault".to_owned(),
             target: fault.target.get_ref().clone(),
             detail: kind(fault.what).to_string(),

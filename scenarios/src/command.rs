@@ -6,9 +6,10 @@ mod list;
 mod progress;
 mod run;
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use proxy::config::InputError;
 
@@ -57,6 +58,11 @@ Examples:
 Exit codes: 0 every expectation held, 1 failed to run, 2 wrong arguments or
 input, 3 an expectation did not hold, 130 stopped by Ctrl-C";
 
+/// Arguments that are each right and together wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
 /// Reads the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
@@ -69,7 +75,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             say(&format!("meshbench: {error:#}"));
-            let usage = error.downcast_ref::<InputError>().is_some();
+            let usage = error.is::<InputError>() || error.is::<Usage>();
             ExitCode::from(if usage { USAGE } else { FAILED })
         }
     }
@@ -81,7 +87,13 @@ fn say(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// A line of the output. A reader that has had enough, such as `head`, is no reason to fail.
-fn print(line: &str) {
-    let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
+/// A line of the output. A reader that has had enough, such as `head`, is no reason to fail; a
+/// disk that is full is one.
+fn print(line: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(format!("{line}\n").as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("writing the output")
+        }
+        _ => Ok(()),
+    }
 }

@@ -7,8 +7,8 @@ use reports::record::{Check, Warning};
 use crate::measure::{Value, window};
 use crate::scenario::{Bound, Expectation, Scenario};
 
-/// Judges one expectation of one run. `base` is the value of the variant it is compared with, if
-/// it is compared with one.
+/// Judges one expectation of one run. `base` is what was measured of the variant it is compared
+/// with, if it is compared with one.
 ///
 /// What could not be measured does not hold: an expectation about nothing is a mistake in the
 /// scenario or a run that went very wrong.
@@ -16,16 +16,19 @@ pub fn judge(
     scenario: &Scenario,
     expectation: &Expectation,
     value: Option<Value>,
-    base: Option<Value>,
+    base: Option<Option<Value>>,
 ) -> Check {
+    let comparable = base != Some(None);
+    let base = base.flatten();
     let lower = expectation.at_least.as_ref().map(|b| Limit::new(*b.get_ref(), base));
     let upper = expectation.at_most.as_ref().map(|b| Limit::new(*b.get_ref(), base));
     let above = |limit: &Limit, value: Value| value.number() >= limit.number;
     let below = |limit: &Limit, value: Value| value.number() <= limit.number;
-    let passed = value.is_some_and(|value| {
-        lower.as_ref().is_none_or(|limit| above(limit, value))
-            && upper.as_ref().is_none_or(|limit| below(limit, value))
-    });
+    let passed = comparable
+        && value.is_some_and(|value| {
+            lower.as_ref().is_none_or(|limit| above(limit, value))
+                && upper.as_ref().is_none_or(|limit| below(limit, value))
+        });
     let wanted = match (&lower, &upper) {
         (Some(lower), Some(upper)) => {
             format!("{} to {}", lower.text(expectation), upper.text(expectation))

@@ -31,7 +31,8 @@ impl Value {
 
 /// The part of the run that an expectation looks at.
 pub fn window(scenario: &Scenario, expectation: &Expectation) -> Window {
-    expectation.from.unwrap_or_default()..expectation.until.unwrap_or(scenario.file.duration)
+    expectation.from.unwrap_or_default()
+        ..expectation.until.unwrap_or(*scenario.file.duration.get_ref())
 }
 
 /// Measures what an expectation is about; `None` when there was nothing to measure, such as the
@@ -58,8 +59,10 @@ pub fn measure(
         }
         Metric::LongestWork => {
             let entries = result.logs.iter().flatten().filter(|e| window.contains(&e.arrived));
-            let spent = entries.filter_map(|e| e.end.map(|(_, at)| at.saturating_sub(e.arrived)));
-            spent.max().map(Value::Time)
+            // What is still being worked on has taken at least until the plan's end.
+            let end = *scenario.file.duration.get_ref();
+            let ended = |entry: &LogEntry| entry.end.map_or(end, |(_, at)| at);
+            entries.map(|e| ended(e).saturating_sub(e.arrived)).max().map(Value::Time)
         }
         _ => {
             let wanted = |s: &&Sample| expectation.status.is_none_or(|st| s.status == Some(st));

@@ -32,7 +32,8 @@ pub fn jobs(place: usize, scenario: &Scenario, seeds: impl Iterator<Item = u64>)
     let variants = &scenario.file.compare.strategies;
     seeds
         .flat_map(|seed| {
-            variants.iter().map(move |&variant| Job { scenario: place, variant, seed })
+            let job = move |variant| Job { scenario: place, variant, seed };
+            variants.iter().map(move |variant| job(*variant.get_ref()))
         })
         .collect()
 }
@@ -47,13 +48,14 @@ pub fn world(scenario: &Scenario, variant: Balance, seed: u64) -> Result<WorldSp
     let service = scenario.service();
     let names = scenario.instances();
     let mut settings = Settings::healthy(service.service_time);
-    settings.workers = service.workers.map(std::num::NonZeroUsize::get);
+    settings.workers = service.workers;
     settings.error_rate = service.error_rate;
     let place = |name: &str| names.iter().position(|known| known == name);
     let faults = file.faults.iter().filter_map(|fault| {
         // Targets are checked when the scenario is read, so none is left out here.
         let backend = place(fault.target.get_ref())?;
-        Some(Fault { at: fault.at, until: fault.until, backend, kind: kind(fault.what) })
+        let until = fault.until.as_ref().map(|until| *until.get_ref());
+        Some(Fault { at: *fault.at.get_ref(), until, backend, kind: kind(fault.what) })
     });
     Ok(WorldSpec {
         seed,
@@ -62,7 +64,12 @@ pub fn world(scenario: &Scenario, variant: Balance, seed: u64) -> Result<WorldSp
         backends: names.iter().map(|name| BackendSpec { name: name.clone(), settings }).collect(),
         sidecar: SidecarSpec { balance: variant, timeout: file.sidecar.timeout },
         load: LoadSpec {
-            plan: Plan::new(file.load.arrivals, *file.load.rate.get_ref(), file.duration, seed)?,
+            plan: Plan::new(
+                file.load.arrivals,
+                *file.load.rate.get_ref(),
+                *file.duration.get_ref(),
+                seed,
+            )?,
             deadline: file.load.deadline,
             timeout: file.load.timeout,
             max_connections: file.load.max_in_flight.get(),

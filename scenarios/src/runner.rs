@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use proxy::config::Balance;
 use reports::record::{Check, RunRecord};
 use sim::RunResult;
 use sim::turmoil_engine;
@@ -12,7 +13,7 @@ use crate::chronicle::record;
 use crate::judge::{judge, not_judged};
 use crate::measure::{Value, measure};
 use crate::plan::{Job, world};
-use crate::scenario::{Expectation, Scenario};
+use crate::scenario::Scenario;
 
 /// What came of a list of jobs.
 #[derive(Debug)]
@@ -21,6 +22,17 @@ pub struct Outcome {
     pub records: Vec<RunRecord>,
     /// Those that were not, because the run was stopped.
     pub not_run: Vec<Job>,
+    /// Those that could not be carried out, which is never the fault of what was simulated.
+    pub broken: Vec<Broken>,
+}
+
+/// A job that could not be carried out.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    /// Which.
+    pub job: Job,
+    /// Why.
+    pub reason: String,
 }
 
 /// Hears how far a list of jobs has got. Called from several threads.
@@ -34,16 +46,6 @@ impl Progress for () {
     fn finished(&self, _: &Job) {}
 }
 
-/// Why a job failed, which is never the fault of what was simulated.
-#[derive(Debug, thiserror::Error)]
-#[error("{job}: {reason}")]
-pub struct JobError {
-    /// The job, for people.
-    pub job: String,
-    /// What happened.
-    pub reason: String,
-}
-
 /// A finished run, and the values that its scenario's expectations are about.
 struct Finished {
     record: RunRecord,
@@ -53,35 +55,25 @@ struct Finished {
 /// Carries out `jobs` on as many threads as there are cores. Each simulation has one thread to
 /// itself, so how many run beside it changes nothing in it. When `keep_going` says no, what is
 /// running is given up and the rest not begun.
-///
-/// # Errors
-/// The first job that could not be carried out.
 pub fn run_all(
     scenarios: &[Scenario],
     jobs: &[Job],
     progress: &dyn Progress,
     keep_going: &(dyn Fn() -> bool + Sync),
-) -> Result<Outcome, JobError> {
+) -> Outcome {
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<Option<Finished>>> = Mutex::new(jobs.iter().map(|_| None).collect());
-    let failed: Mutex<Option<JobError>> = Mutex::new(None);
-    let has_failed = || failed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-    let go_on = || keep_going() && !has_failed();
+    let done: Mutex<Vec<Option<Result<Finished, String>>>> =
+        Mutex::new(jobs.iter().map(|_| None).collect());
     let work = || {
-        while go_on() {
+        while keep_going() {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(place) else { return };
-            match run_one(&scenarios[job.scenario], job, &go_on) {
-                Ok(Some(finished)) => {
-                    done.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(finished);
-                    progress.finished(job);
-                }
-                Ok(None) => return,
-                Err(reason) => {
-                    let error = JobError { job: job.describe(scenarios), reason };
-                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                }
-            }
+            let Some(result) = run_one(&scenarios[job.scenario], job, &keep_going).transpose()
+            else {
+                return;
+            };
+            done.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(result);
+            progress.finished(job);
         }
     };
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).get();
@@ -90,11 +82,8 @@ pub fn run_all(
             scope.spawn(work);
         }
     });
-    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    }
     let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(judge_all(scenarios, jobs, done))
+    judge_all(scenarios, jobs, &done)
 }
 
 fn run_one(
@@ -123,7 +112,8 @@ fn every_request_is_accounted_for(record: &RunRecord, result: &RunResult) -> Che
     let placed: u64 = result.sidecar_placed.iter().sum();
     let received = result.sidecar_requests;
     let sent = accounting.sent;
-    let undisturbed = accounting.ok + accounting.late + accounting.status == accounting.planned
+    let errors: u64 = record.endpoints.iter().map(|endpoint| endpoint.total.errors).sum();
+    let undisturbed = accounting.ok + accounting.late + errors == accounting.planned
         && record.endpoints.iter().all(|e| e.total.cancelled + e.total.crashed == 0);
     let agree = if undisturbed {
         sent == received && received == placed && placed == arrived
@@ -144,49 +134,58 @@ fn every_request_is_accounted_for(record: &RunRecord, result: &RunResult) -> Che
     }
 }
 
-fn judge_all(scenarios: &[Scenario], jobs: &[Job], done: Vec<Option<Finished>>) -> Outcome {
-    let mut records = Vec::new();
-    let mut not_run = Vec::new();
-    for (job, finished) in jobs.iter().zip(&done) {
-        let Some(finished) = finished else {
-            not_run.push(job.clone());
-            continue;
+fn judge_all(
+    scenarios: &[Scenario],
+    jobs: &[Job],
+    done: &[Option<Result<Finished, String>>],
+) -> Outcome {
+    let mut outcome = Outcome { records: Vec::new(), not_run: Vec::new(), broken: Vec::new() };
+    for (job, result) in jobs.iter().zip(done) {
+        let finished = match result {
+            Some(Ok(finished)) => finished,
+            Some(Err(reason)) => {
+                outcome.broken.push(Broken { job: job.clone(), reason: reason.clone() });
+                continue;
+            }
+            None => {
+                outcome.not_run.push(job.clone());
+                continue;
+            }
         };
         let scenario = &scenarios[job.scenario];
         let mut record = finished.record.clone();
         for (place, expectation) in scenario.file.expect.iter().enumerate() {
-            if !is_about(expectation, job) {
+            if !expectation.is_about(job.variant) {
                 continue;
             }
             let value = finished.values[place];
-            match &expectation.compared_with {
-                None => record.checks.push(judge(scenario, expectation, value, None)),
-                Some(base) => {
-                    let base = base.get_ref();
-                    let same = |other: &Job| {
-                        (other.scenario, other.seed) == (job.scenario, job.seed)
-                            && other.variant == *base
-                    };
-                    let at = jobs.iter().position(same);
-                    match at.and_then(|at| done[at].as_ref()).and_then(|f| f.values[place]) {
-                        Some(base) => {
-                            record.checks.push(judge(scenario, expectation, value, Some(base)));
-                        }
-                        None => {
-                            record.warnings.push(not_judged(scenario, expectation, base.0.name));
-                        }
-                    }
+            let Some(base) = &expectation.compared_with else {
+                record.checks.push(judge(scenario, expectation, value, None));
+                continue;
+            };
+            let base = base.get_ref();
+            match finished_twin(jobs, done, job, *base) {
+                Some(twin) => {
+                    let base = Some(twin.values[place]);
+                    record.checks.push(judge(scenario, expectation, value, base));
                 }
+                None => record.warnings.push(not_judged(scenario, expectation, base.0.name)),
             }
         }
-        records.push(record);
+        outcome.records.push(record);
     }
-    Outcome { records, not_run }
+    outcome
 }
 
-fn is_about(expectation: &Expectation, job: &Job) -> bool {
-    expectation
-        .of
-        .as_ref()
-        .is_none_or(|variants| variants.iter().any(|variant| *variant.get_ref() == job.variant))
+/// The finished run of another variant with the same scenario and seed.
+fn finished_twin<'a>(
+    jobs: &[Job],
+    done: &'a [Option<Result<Finished, String>>],
+    job: &Job,
+    variant: Balance,
+) -> Option<&'a Finished> {
+    let is_twin = |other: &Job| {
+        (other.scenario, other.seed) == (job.scenario, job.seed) && other.variant == variant
+    };
+    done[jobs.iter().position(is_twin)?].as_ref()?.as_ref().ok()
 }

@@ -15,6 +15,7 @@ use loadgen::plan::Arrivals;
 use proxy::config::{Balance, InputError, fields, source};
 use serde::{Deserialize, Deserializer};
 use sim::ServiceTime;
+use sim::backend::MOST_WORKERS;
 use toml::Spanned;
 
 pub use expectation::{Bound, Expectation, Metric};
@@ -26,8 +27,8 @@ pub struct Scenario {
     pub name: String,
     /// The whole file.
     pub text: String,
-    /// The path it was read from, for replay commands.
-    pub path: std::path::PathBuf,
+    /// What a command calls it by: a name of the catalogue, or a path.
+    pub called: String,
     /// What the file says.
     pub file: File,
 }
@@ -42,9 +43,9 @@ pub struct File {
     pub about: String,
     /// How many seeds to run: 1 up to this.
     pub seeds: NonZeroU64,
-    /// How long requests are planned for.
-    #[serde(deserialize_with = "fields::positive_duration")]
-    pub duration: Duration,
+    /// How long requests are planned for; whole milliseconds.
+    #[serde(deserialize_with = "spanned_milliseconds")]
+    pub duration: Spanned<Duration>,
     /// What runs behind the sidecar; exactly one service, for now.
     #[serde(deserialize_with = "one_service")]
     pub services: Vec<Service>,
@@ -78,7 +79,8 @@ pub struct Service {
     /// How long one works on a request.
     pub service_time: ServiceTime,
     /// Requests that an instance works on at once; others queue. All of them if absent.
-    pub workers: Option<NonZeroUsize>,
+    #[serde(default, deserialize_with = "workers")]
+    pub workers: Option<usize>,
     /// Probability that the work ends in an error.
     #[serde(default, deserialize_with = "probability")]
     pub error_rate: f64,
@@ -136,7 +138,7 @@ pub struct Sidecar {
 pub struct Compare {
     /// Balancing strategies; each is a variant.
     #[serde(deserialize_with = "fields::non_empty")]
-    pub strategies: Vec<Balance>,
+    pub strategies: Vec<Spanned<Balance>>,
 }
 
 /// Something that goes wrong.
@@ -146,11 +148,11 @@ pub struct Fault {
     /// The instance it happens to, such as `web-0`.
     pub target: Spanned<String>,
     /// When, from the start of the run.
-    #[serde(deserialize_with = "fields::duration")]
-    pub at: Duration,
+    #[serde(deserialize_with = "spanned_duration")]
+    pub at: Spanned<Duration>,
     /// When it is over; never if absent.
-    #[serde(default, deserialize_with = "fields::optional_positive_duration")]
-    pub until: Option<Duration>,
+    #[serde(default, deserialize_with = "optional_spanned_duration")]
+    pub until: Option<Spanned<Duration>>,
     /// What happens.
     pub what: What,
 }
@@ -184,7 +186,7 @@ impl Scenario {
         Ok(Self {
             name: name.unwrap_or_default(),
             text: text.to_owned(),
-            path: path.to_owned(),
+            called: path.display().to_string(),
             file,
         })
     }
@@ -246,6 +248,15 @@ fn instances<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Err
     Ok(count)
 }
 
+fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let count = usize::deserialize(deserializer)?;
+    if !(1..=MOST_WORKERS).contains(&count) {
+        let message = format!("{count} is not from 1 to {MOST_WORKERS}");
+        return Err(serde::de::Error::custom(message));
+    }
+    Ok(Some(count))
+}
+
 fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let value = f64::deserialize(deserializer)?;
     if !(0.0..=1.0).contains(&value) {
@@ -276,11 +287,38 @@ fn arrivals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arrivals, D::E
     }
 }
 
+/// A duration and where it stands.
+fn spanned_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Spanned<Duration>, D::Error> {
+    let text = Spanned::<String>::deserialize(deserializer)?;
+    let duration = fields::parse_duration(text.get_ref()).map_err(serde::de::Error::custom)?;
+    Ok(Spanned::new(text.span(), duration))
+}
+
+fn optional_spanned_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Spanned<Duration>>, D::Error> {
+    spanned_duration(deserializer).map(Some)
+}
+
+fn spanned_milliseconds<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Spanned<Duration>, D::Error> {
+    let duration = spanned_duration(deserializer)?;
+    check_milliseconds(*duration.get_ref()).map_err(serde::de::Error::custom)?;
+    Ok(duration)
+}
+
 fn whole_milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let latency = fields::positive_duration(deserializer)?;
-    if !latency.as_nanos().is_multiple_of(1_000_000) {
-        let message = "the simulator steps in milliseconds; write whole ones, such as \"2ms\"";
-        return Err(serde::de::Error::custom(message));
-    }
+    let latency = fields::duration(deserializer)?;
+    check_milliseconds(latency).map_err(serde::de::Error::custom)?;
     Ok(latency)
+}
+
+fn check_milliseconds(duration: Duration) -> Result<(), &'static str> {
+    if duration.is_zero() || !duration.as_nanos().is_multiple_of(1_000_000) {
+        return Err("the simulator steps in milliseconds; write whole ones, at least \"1ms\"");
+    }
+    Ok(())
 }

@@ -31,12 +31,32 @@ fn complaint(from: &str, to: &str) -> String {
     text.trim().replace(path, "FILE")
 }
 
+/// The first ends in the middle of the second, which would end with it.
+const TWO_FAULTS: &str = "\
+[[faults]]
+target = \"web-0\"
+at = \"1s\"
+until = \"3s\"
+what = \"hang\"
+
+[[faults]]
+target = \"web-0\"
+at = \"2s\"
+what = \"hang\"
+
+[[expect]]";
+
 #[test]
 fn wrong_files_get_one_line_that_says_where_and_what() {
     let cases = [
         ("rate = 300", "rate = -300"),
         ("rate = 300", "rat = 300"),
         ("rate = 300", "rate = 3000000"),
+        ("rate = 300", "rate = 1e308"),
+        ("duration = \"20s\"", "duration = \"40d\""),
+        ("instances = 3", "instances = 3\nworkers = 4000000000000000000"),
+        ("p99 = \"2s\"", "p99 = \"2ms\""),
+        ("\"random\"", "\"round_robin\""),
         ("instances = 3", "instances = 0"),
         ("\"poisson\"", "\"bursty\""),
         ("p99 = \"2s\"", "p99 = \"two\""),
@@ -49,6 +69,11 @@ fn wrong_files_get_one_line_that_says_where_and_what() {
         ("timeout = \"500ms\"", "timeout = \"0s\""),
         ("that = \"max\"", "that = \"max\"\ntarget = \"web-0\""),
         ("that = \"longest_work\"", "that = \"share\"\ntarget = \"web-7\""),
+        ("[[expect]]", TWO_FAULTS),
+        (
+            "[[expect]]",
+            "[[faults]]\ntarget = \"web-0\"\nat = \"20s\"\nwhat = \"hang\"\n\n[[expect]]",
+        ),
         (
             "[[expect]]",
             "[[faults]]\ntarget = \"db-0\"\nat = \"1s\"\nwhat = \"crash\"\n\n[[expect]]",
@@ -67,13 +92,13 @@ fn what_is_not_there_is_said() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("there is no such file"), "{}", stderr(&output));
     let output = meshbench(&["run", "skewed-latency", "skewed-latency"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("named twice"), "{}", stderr(&output));
     let output = meshbench(&["run", "skewed-latency", "--out", "Cargo.toml"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("Cargo.toml"), "{}", stderr(&output));
     let output = meshbench(&["run", "skewed-latency", "--variant", "fastest"]);
-    assert_ne!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("peak_ewma"), "{}", stderr(&output));
 }
 
@@ -91,6 +116,26 @@ fn a_missed_expectation_is_exit_code_3_and_names_its_replay() {
     assert!(text.contains("--variant random --seed 2"), "{text}");
     assert!(out.path().join("index.html").is_file());
     assert_eq!(std::fs::read_dir(out.path().join("records")).unwrap().count(), 1);
+}
+
+#[test]
+fn the_replay_of_a_comparison_compares() {
+    let scenario = scenarios::catalog::load("skewed-latency").unwrap();
+    let text = scenario.text.replace("at_most = 0.5", "at_most = 0.0001");
+    let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let (path, dir) = (file.path().to_str().unwrap(), out.path().to_str().unwrap());
+    let output = meshbench(&["run", path, "--variant", "peak_ewma", "--seed", "1", "--out", dir]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("0.0001 × round_robin"));
+}
+
+#[test]
+fn more_runs_than_a_report_holds_are_refused() {
+    let output = meshbench(&["run", "skewed-latency", "--seeds", "18446744073709551615"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("fewer seeds"), "{}", stderr(&output));
 }
 
 #[test]

@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 struct Backend {
     child: Child,
     addr: SocketAddr,
+    /// Where it can be changed, if it was asked to.
+    control: Option<SocketAddr>,
     log: std::path::PathBuf,
 }
 
@@ -33,11 +35,15 @@ impl Backend {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-        let addr = line.split("listens on ").nth(1).and_then(|rest| rest.split(';').next());
-        let addr = addr.unwrap_or_else(|| panic!("no address in {line:?}")).parse().unwrap();
-        Self { child, addr, log }
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut address_after = |words: &str| -> SocketAddr {
+            let line = lines.next().unwrap().unwrap();
+            let rest = line.split(words).nth(1).unwrap_or_else(|| panic!("{line}"));
+            rest.split(';').next().unwrap_or(rest).parse().unwrap()
+        };
+        let addr = address_after("listens on ");
+        let control = more.contains(&"--control").then(|| address_after("is changed on "));
+        Self { child, addr, control, log }
     }
 
     /// Ends it as a supervisor would, and returns the lines of its log.
@@ -133,13 +139,9 @@ fn the_counts_of_client_sidecar_and_backends_agree_exactly() {
 #[test]
 fn a_backend_changes_while_it_runs() {
     let dir = tempfile::tempdir().unwrap();
-    // Its control port must be known beforehand: one that was free a moment ago.
-    let control = {
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        probe.local_addr().unwrap()
-    };
-    let more = ["--service-time", "1ms", "--control", &control.to_string()];
+    let more = ["--service-time", "1ms", "--control", "127.0.0.1:0"];
     let backend = Backend::start(dir.path(), "web-0", &more);
+    let control = backend.control.unwrap();
     assert!(get(backend.addr, "/").starts_with("HTTP/1.1 200"));
 
     let post = |body: &str| {

@@ -35,15 +35,18 @@ pub static BACKEND_HEADER: HeaderName = HeaderName::from_static("x-backend");
 
 /// 32-bit words of the draw stream that belong to one request: one ChaCha block.
 const WORDS_PER_REQUEST: u128 = 16;
-/// Requests without an index draw from here on, far above any plan.
-const UNINDEXED: u128 = 1 << 60;
+/// The most workers that a backend can have: far more than requests that can be in flight.
+pub const MOST_WORKERS: usize = 1_000_000;
+/// Connections that a backend holds open at once; more than the ports of a client.
+const MOST_CONNECTIONS: usize = 100_000;
 
 /// What a backend is like at the moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// How long it works on a request.
     pub service_time: ServiceTime,
-    /// Requests that it works on at once; others wait in order of arrival. `None`: all of them.
+    /// Requests that it works on at once, at most [`MOST_WORKERS`]; others wait in order of arrival.
+    /// `None`: all of them.
     pub workers: Option<usize>,
     /// Probability that the work ends in an error, 0 to 1.
     pub error_rate: f64,
@@ -182,7 +185,7 @@ impl Backend {
     /// Serves on `socket` until dropped.
     pub async fn serve<A: Accept>(&self, clock: Clock, socket: A) {
         let options = listener::Options {
-            max_connections: usize::MAX,
+            max_connections: MOST_CONNECTIONS,
             header_timeout: Duration::from_secs(24 * 3600),
             date_header: false,
             drain_timeout: Duration::ZERO,
@@ -230,9 +233,12 @@ impl Backend {
     /// The service time of a request, and whether its work ends in an error.
     fn draw(&self, index: Option<u64>, number: u64) -> (Duration, bool) {
         let settings = self.settings();
-        let place = index.map_or(UNINDEXED + u128::from(number), u128::from);
-        let mut rng = stream(self.shared.seed, "service");
-        rng.set_word_pos(place * WORDS_PER_REQUEST);
+        // Without an index there is nothing to compare on, and backends of one seed should differ.
+        let (mut rng, place) = match index {
+            Some(index) => (stream(self.shared.seed, "service"), index),
+            None => (stream(self.shared.seed, &format!("service/{}", self.shared.name)), number),
+        };
+        rng.set_word_pos(u128::from(place) * WORDS_PER_REQUEST);
         let time = settings.service_time.draw(rng.random());
         let failed = rng.random::<f64>() < settings.error_rate;
         (time, failed)
@@ -261,7 +267,7 @@ impl Backend {
 }
 
 fn permits(workers: Option<usize>) -> usize {
-    workers.unwrap_or(Semaphore::MAX_PERMITS)
+    workers.unwrap_or(MOST_WORKERS).min(MOST_WORKERS)
 }
 
 fn index_of<B>(request: &Request<B>) -> Option<u64> {

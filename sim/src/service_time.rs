@@ -31,20 +31,56 @@ pub enum ServiceTime {
         sd: Duration,
     },
     /// Log-normal: what latencies of real services tend to look like.
-    Lognormal {
-        /// Median.
-        #[serde(deserialize_with = "positive_duration")]
-        median: Duration,
-        /// 99th percentile; not below the median.
-        #[serde(deserialize_with = "positive_duration")]
-        p99: Duration,
-    },
+    Lognormal(Lognormal),
     /// Exponential: the service of queueing theory.
     Exponential {
         /// Mean.
         #[serde(deserialize_with = "duration")]
         mean: Duration,
     },
+}
+
+/// A log-normal distribution by two of its quantiles, which people can read off a dashboard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawLognormal")]
+pub struct Lognormal {
+    median: Duration,
+    p99: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLognormal {
+    #[serde(deserialize_with = "positive_duration")]
+    median: Duration,
+    #[serde(deserialize_with = "positive_duration")]
+    p99: Duration,
+}
+
+impl Lognormal {
+    /// The distribution with this median, above zero, and this 99th percentile, not below it.
+    ///
+    /// # Errors
+    /// When they are not so.
+    pub fn new(median: Duration, p99: Duration) -> Result<Self, String> {
+        if median.is_zero() || p99 < median {
+            return Err("the median must be above 0 and the 99th percentile not below it".into());
+        }
+        Ok(Self { median, p99 })
+    }
+
+    fn draw(&self, uniform: [f64; 2]) -> Duration {
+        let spread = libm::log(self.p99.as_secs_f64() / self.median.as_secs_f64()) / Z99;
+        seconds(self.median.as_secs_f64() * libm::exp(spread * standard_normal(uniform)))
+    }
+}
+
+impl TryFrom<RawLognormal> for Lognormal {
+    type Error = String;
+
+    fn try_from(raw: RawLognormal) -> Result<Self, String> {
+        Self::new(raw.median, raw.p99)
+    }
 }
 
 impl ServiceTime {
@@ -55,10 +91,7 @@ impl ServiceTime {
             ServiceTime::Normal { mean, sd } => {
                 seconds(mean.as_secs_f64() + sd.as_secs_f64() * standard_normal(uniform))
             }
-            ServiceTime::Lognormal { median, p99 } => {
-                let spread = libm::log(p99.as_secs_f64() / median.as_secs_f64()).max(0.0) / Z99;
-                seconds(median.as_secs_f64() * libm::exp(spread * standard_normal(uniform)))
-            }
+            ServiceTime::Lognormal(lognormal) => lognormal.draw(uniform),
             ServiceTime::Exponential { mean } => {
                 seconds(-mean.as_secs_f64() * libm::log(1.0 - uniform[0]))
             }
@@ -82,7 +115,7 @@ impl fmt::Display for ServiceTime {
         match *self {
             ServiceTime::Constant(time) => write!(f, "constant {}", d(time)),
             ServiceTime::Normal { mean, sd } => write!(f, "normal {} ± {}", d(mean), d(sd)),
-            ServiceTime::Lognormal { median, p99 } => {
+            ServiceTime::Lognormal(Lognormal { median, p99 }) => {
                 write!(f, "lognormal, median {}, p99 {}", d(median), d(p99))
             }
             ServiceTime::Exponential { mean } => write!(f, "exponential, mean {}", d(mean)),
@@ -101,9 +134,7 @@ impl FromStr for ServiceTime {
         match (kind, values.as_slice()) {
             ("constant", &[time]) => Ok(Self::Constant(time)),
             ("normal", &[mean, sd]) => Ok(Self::Normal { mean, sd }),
-            ("lognormal", &[median, p99]) if !median.is_zero() && p99 >= median => {
-                Ok(Self::Lognormal { median, p99 })
-            }
+            ("lognormal", &[median, p99]) => Lognormal::new(median, p99).map(Self::Lognormal),
             ("exponential", &[mean]) => Ok(Self::Exponential { mean }),
             _ => Err(format!(
                 "`{text}` is not a service time; write 10ms, normal:MEAN,SD, \
@@ -150,7 +181,7 @@ mod tests {
         let normal = draws(ServiceTime::Normal { mean: ms(167), sd: ms(5) });
         near(mean(&normal), 167.0);
         near(quantile(&normal, 0.99) - 167.0, 5.0 * Z99);
-        let lognormal = draws(ServiceTime::Lognormal { median: ms(20), p99: ms(200) });
+        let lognormal = draws("lognormal:20ms,200ms".parse().unwrap());
         near(quantile(&lognormal, 0.5), 20.0);
         near(quantile(&lognormal, 0.99), 200.0);
     }

@@ -96,6 +96,30 @@ fn a_crashed_process_refuses_connections_and_comes_back() {
 }
 
 #[test]
+fn a_dead_instance_is_no_sinkhole_for_peak_ewma() {
+    let failed = |strategy: &str| {
+        let mut spec = spec(10);
+        spec.sidecar.balance = Balance::parse(strategy).unwrap();
+        spec.load.plan = Plan::new(Arrivals::Poisson, 500.0, Duration::from_secs(20), 1).unwrap();
+        spec.faults = vec![fault(0, 5000, 20_000, FaultKind::Crash)];
+        finish(&spec).samples.iter().filter(|s| s.outcome != Outcome::Ok).count()
+    };
+    // Round robin goes on sending it a tenth of 500 a second for 15 s.
+    assert!((700..800).contains(&failed("round_robin")), "{}", failed("round_robin"));
+    assert!(failed("peak_ewma") < 10, "{}", failed("peak_ewma"));
+}
+
+#[test]
+fn every_instance_is_tried_by_peak_ewma() {
+    // Instances that are faster than the estimate of an untried one, at a load that one could carry.
+    let mut spec = spec(3);
+    spec.sidecar.balance = Balance::parse("peak_ewma").unwrap();
+    spec.load.plan = Plan::new(Arrivals::Constant, 20.0, Duration::from_secs(30), 1).unwrap();
+    let result = finish(&spec);
+    assert!(result.logs.iter().all(|log| !log.is_empty()), "{:?}", result.sidecar_placed);
+}
+
+#[test]
 fn a_hang_holds_everything_and_then_lets_it_go() {
     let mut spec = spec(1);
     spec.faults = vec![fault(0, 1000, 2000, FaultKind::Hang)];

@@ -73,7 +73,8 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, InputErr
     let deserializer =
         toml::Deserializer::parse(text).map_err(|error| from_toml(path, text, None, &error))?;
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let field = error.path().to_string();
+        // The name under which toml passes a value together with its place in the file.
+        let field = error.path().to_string().replace(".$__serde_spanned_private_value", "");
         let field = (field != ".").then_some(field);
         from_toml(path, text, field, error.inner())
     })

@@ -32,12 +32,13 @@ pub struct EndpointId(pub usize);
 pub enum LoadEvent {
     /// It was handed to the endpoint.
     Sent,
-    /// The head of a response arrived this long after it was sent.
+    /// The head of a response below 500 arrived this long after it was sent.
     Answered {
         /// Time to the response head.
         latency: Duration,
     },
-    /// There will be no response: no connection, or it broke.
+    /// It came to nothing by the endpoint's doing: no connection, a broken one, or a status of 500
+    /// and above.
     Failed {
         /// Time until that was known.
         elapsed: Duration,

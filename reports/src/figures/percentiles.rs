@@ -155,14 +155,13 @@ fn description(variants: &[VariantSummary], x: &Axis, y: &Axis) -> String {
 }
 
 fn caption(scenario: &ScenarioSummary) -> String {
-    let censored = if scenario.is_censored() {
+    let from = scenario.variants.iter().filter_map(|v| v.censored_from_ms).reduce(f64::min);
+    let censored = from.map_or_else(String::new, |ms| {
         format!(
-            " At {} and above the curves are lower bounds: requests were given up there.",
-            span(scenario.plan.timeout_ms)
+            " From {} on the curves may be lower bounds: requests were given up there.",
+            span(ms as u64)
         )
-    } else {
-        String::new()
-    };
+    });
     format!(
         "All requests of {}, those of one variant merged over its seeds; time counts from the \
          instant at which a request was planned. At 99, one request in a hundred took longer. A \

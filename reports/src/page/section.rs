@@ -167,7 +167,7 @@ fn remark(scenario: &ScenarioSummary) -> String {
         );
     }
     if scenario.is_censored() {
-        text.push_str(" ≥: a lower bound, since requests were given up at the timeout.");
+        text.push_str(" ≥: a lower bound, since requests were given up.");
     }
     text
 }

@@ -119,7 +119,7 @@ fn answered(ranked: &[&VariantSummary]) -> String {
         ));
     }
     if ranked[0].success.min <= ranked[1].success.max && ranked[1].success.mean < 1.0 {
-        text.push_str(" The first two overlap over seeds, so their order is not settled.");
+        text.push_str(" The ranges of the first two over seeds overlap.");
     }
     text
 }

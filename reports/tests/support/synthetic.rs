@@ -183,6 +183,9 @@ impl Log {
         let response = Duration::from_micros(response_us);
         self.accounting.add(outcome);
         self.latency.response.record(response);
+        if given_up {
+            self.latency.censored_from_us = Some(self.timeout_us);
+        }
         self.latency.service.record(response);
         self.latency.send_lag.record(Duration::from_micros(20));
         if outcome == Outcome::Ok {

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use hyper::body::{Bytes, Incoming};
 use proxy::listener::{Options, serve};
 use proxy::telemetry::ListenerStats;
 use serde::{Deserialize, Serialize};
-use sim::backend::{End, LogEntry, LogSink, Settings};
+use sim::backend::{End, LogEntry, LogSink, MOST_WORKERS, Settings};
 use sim::clock::Clock;
 use sim::{Backend, ServiceTime};
 use tokio::net::TcpListener;
@@ -44,8 +43,8 @@ pub(super) struct Arguments {
     service_time: ServiceTime,
 
     /// Requests that it works on at once; others queue. All of them if not given
-    #[arg(long, value_name = "COUNT")]
-    workers: Option<NonZeroUsize>,
+    #[arg(long, value_name = "COUNT", value_parser = workers)]
+    workers: Option<usize>,
 
     /// Probability that the work ends in a 500, from 0 to 1
     #[arg(long, value_name = "RATE", default_value = "0", value_parser = probability)]
@@ -85,7 +84,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 
 async fn serve_until_signal(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = Settings {
-        workers: arguments.workers.map(NonZeroUsize::get),
+        workers: arguments.workers,
         error_rate: arguments.error_rate,
         ..Settings::healthy(arguments.service_time)
     };
@@ -101,6 +100,10 @@ async fn serve_until_signal(arguments: &Arguments) -> anyhow::Result<u8> {
         None => None,
     };
     say(&format!("{} listens on {addr}; {}", arguments.name, settings.service_time));
+    if let Some(control) = &control {
+        let addr = control.local_addr().context("reading the address")?;
+        say(&format!("{} is changed on {addr}", arguments.name));
+    }
     let listen = || async {
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         match first {
@@ -126,6 +129,13 @@ async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(addr).await.with_context(|| {
         format!("cannot listen on {addr}; choose an address that is free and ours")
     })
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=MOST_WORKERS).contains(&count) => Ok(count),
+        _ => Err(format!("write a number from 1 to {MOST_WORKERS}")),
+    }
 }
 
 fn probability(text: &str) -> Result<f64, String> {
@@ -256,7 +266,7 @@ impl Book {
 #[serde(deny_unknown_fields)]
 struct SettingsChange {
     service_time: Option<String>,
-    workers: Option<NonZeroUsize>,
+    workers: Option<usize>,
     error_rate: Option<f64>,
     hung: Option<bool>,
     up: Option<bool>,
@@ -322,9 +332,12 @@ fn change(backend: &Backend, body: &[u8]) -> Result<(), String> {
     if change.error_rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
         return Err("error_rate: write a number from 0 to 1".to_owned());
     }
+    if change.workers.is_some_and(|count| !(1..=MOST_WORKERS).contains(&count)) {
+        return Err(format!("workers: write a number from 1 to {MOST_WORKERS}"));
+    }
     backend.change(|settings| {
         settings.service_time = service_time.unwrap_or(settings.service_time);
-        settings.workers = change.workers.map(NonZeroUsize::get).or(settings.workers);
+        settings.workers = change.workers.or(settings.workers);
         settings.error_rate = change.error_rate.unwrap_or(settings.error_rate);
         settings.hung = change.hung.unwrap_or(settings.hung);
         settings.up = change.up.unwrap_or(settings.up);

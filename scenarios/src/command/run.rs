@@ -3,13 +3,13 @@
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use proxy::config::{Balance, list};
 use reports::{PageExtras, RunRecord, summary_table, write_page};
 
 use super::interrupt::Interrupt;
 use super::progress::Reporter;
-use super::{HELD, INTERRUPTED, MISSED, print, say};
+use super::{FAILED, HELD, INTERRUPTED, MISSED, Usage, print, say};
 use crate::catalog;
 use crate::plan::{Job, jobs};
 use crate::runner::{Outcome, run_all};
@@ -39,6 +39,10 @@ pub(super) struct Arguments {
 
 const DEFAULT_OUT: &str = "report";
 
+/// Runs of one command. Their records are held in memory until the report is written, at up to a
+/// megabyte each.
+const MOST_RUNS: u64 = 10_000;
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut scenarios = match arguments.scenarios.as_slice() {
         [] => catalog::all()?,
@@ -46,86 +50,112 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     };
     refuse_twins(&scenarios)?;
     restrict(&mut scenarios, &arguments.variant)?;
+    let jobs = all_jobs(&scenarios, arguments)?;
     let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_OUT));
     // Before the work, not after it.
     std::fs::create_dir_all(&out)
         .with_context(|| format!("cannot write the report to {}", out.display()))?;
-    let jobs = all_jobs(&scenarios, arguments);
+
     let interrupt = Interrupt::listen()?;
     say(&format!("{} runs of {} scenarios in the simulator", jobs.len(), scenarios.len()));
     let reporter = Reporter::new(&scenarios, jobs.len() as u64);
     let outcome = run_all(&scenarios, &jobs, &reporter, &|| !interrupt.raised());
     reporter.close();
-    let Outcome { records, not_run } = outcome?;
-    let not_run = grouped(&scenarios, &not_run);
-    if records.is_empty() {
-        say("stopped before the first run was finished; there is nothing to report");
-        return Ok(INTERRUPTED);
+
+    let not_run = grouped(&scenarios, &outcome.not_run);
+    let broken: Vec<_> = outcome
+        .broken
+        .iter()
+        .map(|broken| format!("{}: {}", broken.job.describe(&scenarios), broken.reason))
+        .collect();
+    if outcome.records.is_empty() {
+        name_left_out(&not_run, &broken)?;
+        say("no run was finished, so there is nothing to report");
+        return Ok(verdict(&outcome));
     }
-    print(summary_table(&records).trim_end());
     let extras = PageExtras {
         generator: concat!("meshbench ", env!("CARGO_PKG_VERSION")).to_owned(),
         command: command(arguments),
         not_run: not_run.clone(),
+        broken: broken.clone(),
         ..PageExtras::default()
     };
     remove_previous(&out)?;
-    let page = write_page(&records, &extras, &out)
+    let page = write_page(&outcome.records, &extras, &out)
         .with_context(|| format!("writing the report to {}", out.display()))?;
-    if let [only] = records.as_slice()
+    print(summary_table(&outcome.records).trim_end())?;
+    if let [only] = outcome.records.as_slice()
         && let Some(hash) = &only.trace_hash
     {
-        print(&format!("\nTrace hash: {hash}"));
+        print(&format!("\nTrace hash: {hash}"))?;
     }
-    name_not_run(&not_run);
-    print(&format!("\nReport: {}  (open it in a browser)", page.display()));
-    Ok(verdict(&records, &not_run))
+    name_left_out(&not_run, &broken)?;
+    print(&format!("\nReport: {}  (open it in a browser)", page.display()))?;
+    Ok(verdict(&outcome))
 }
 
 /// Two scenarios of one name could not be told apart in a report.
 fn refuse_twins(scenarios: &[Scenario]) -> anyhow::Result<()> {
     for (place, scenario) in scenarios.iter().enumerate() {
         if scenarios[..place].iter().any(|earlier| earlier.name == scenario.name) {
-            bail!("{} is named twice; name each scenario once", scenario.name);
+            let message = format!("{} is named twice; name each scenario once", scenario.name);
+            return Err(Usage(message).into());
         }
     }
     Ok(())
 }
 
-/// Keeps only the variants asked for.
+/// Keeps only the variants asked for, and those that they are compared with.
 fn restrict(scenarios: &mut [Scenario], variants: &[String]) -> anyhow::Result<()> {
     if variants.is_empty() {
         return Ok(());
     }
-    let wanted: Vec<Balance> = variants
+    let asked: Vec<Balance> = variants
         .iter()
-        .map(|name| Balance::parse(name).map_err(anyhow::Error::msg))
-        .collect::<Result<_, _>>()
-        .context("--variant")?;
+        .map(|name| Balance::parse(name).map_err(|error| Usage(format!("--variant: {error}"))))
+        .collect::<Result<_, _>>()?;
     for scenario in scenarios {
-        let strategies = &mut scenario.file.compare.strategies;
-        let compared: Vec<_> = strategies.iter().map(|strategy| strategy.0.name).collect();
-        strategies.retain(|strategy| wanted.contains(strategy));
-        if strategies.is_empty() {
-            bail!("--variant: {} compares {}", scenario.name, list(&compared));
+        let compared = &scenario.file.compare.strategies;
+        if !compared.iter().any(|strategy| asked.contains(strategy.get_ref())) {
+            let names: Vec<_> = compared.iter().map(|s| s.get_ref().0.name).collect();
+            let message = format!("--variant: {} compares {}", scenario.name, list(&names));
+            return Err(Usage(message).into());
         }
+        let bases: Vec<Balance> = scenario
+            .file
+            .expect
+            .iter()
+            .filter(|expectation| asked.iter().any(|&variant| expectation.is_about(variant)))
+            .filter_map(|expectation| Some(*expectation.compared_with.as_ref()?.get_ref()))
+            .collect();
+        let wanted = |strategy: &Balance| asked.contains(strategy) || bases.contains(strategy);
+        scenario.file.compare.strategies.retain(|strategy| wanted(strategy.get_ref()));
     }
     Ok(())
 }
 
-fn all_jobs(scenarios: &[Scenario], arguments: &Arguments) -> Vec<Job> {
+fn all_jobs(scenarios: &[Scenario], arguments: &Arguments) -> anyhow::Result<Vec<Job>> {
+    let count = |scenario: &Scenario| match arguments.seed {
+        Some(_) => 1,
+        None => arguments.seeds.unwrap_or(scenario.file.seeds).get(),
+    };
+    let runs = |scenario: &Scenario| {
+        count(scenario).saturating_mul(scenario.file.compare.strategies.len() as u64)
+    };
+    let total = scenarios.iter().map(runs).fold(0, u64::saturating_add);
+    if total > MOST_RUNS {
+        let message = format!("{total} runs are too many for one report, which holds {MOST_RUNS}");
+        return Err(Usage(format!("{message}; ask for fewer seeds")).into());
+    }
     let of = |(place, scenario): (usize, &Scenario)| match arguments.seed {
         Some(seed) => jobs(place, scenario, seed..=seed),
-        None => {
-            let count = arguments.seeds.unwrap_or(scenario.file.seeds);
-            jobs(place, scenario, 1..=count.get())
-        }
+        None => jobs(place, scenario, 1..=count(scenario)),
     };
-    scenarios.iter().enumerate().flat_map(of).collect()
+    Ok(scenarios.iter().enumerate().flat_map(of).collect())
 }
 
 /// Removes the records of the report that stood in this folder before, so that they are not taken
-/// for this one's. Only where there is a report: a folder of somebody else's is left alone.
+/// for this one's. Nothing else: what does not read as a record is left alone.
 fn remove_previous(out: &Path) -> anyhow::Result<()> {
     let folder = out.join("records");
     if !out.join("index.html").is_file() || !folder.is_dir() {
@@ -134,7 +164,8 @@ fn remove_previous(out: &Path) -> anyhow::Result<()> {
     let failed = || format!("removing the previous report's records in {}", folder.display());
     for entry in std::fs::read_dir(&folder).with_context(failed)? {
         let path = entry.with_context(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
+        let is_json = path.extension().is_some_and(|extension| extension == "json");
+        if is_json && RunRecord::read(&path).is_ok() {
             std::fs::remove_file(&path).with_context(failed)?;
         }
     }
@@ -158,19 +189,24 @@ fn grouped(scenarios: &[Scenario], jobs: &[Job]) -> Vec<String> {
     groups.iter().map(words).collect()
 }
 
-/// Says what a stopped run has left out; a long list is cut short here and whole in the report.
-fn name_not_run(not_run: &[String]) {
+/// Says what is missing from the report; a long list is cut short here and whole in the report.
+fn name_left_out(not_run: &[String], broken: &[String]) -> anyhow::Result<()> {
     const MOST: usize = 8;
-    if not_run.is_empty() {
-        return;
+    for (title, names) in
+        [("Not run, because it was stopped:", not_run), ("Could not be carried out:", broken)]
+    {
+        if names.is_empty() {
+            continue;
+        }
+        print(&format!("\n{title}"))?;
+        for name in names.iter().take(MOST) {
+            print(&format!("  {name}"))?;
+        }
+        if names.len() > MOST {
+            print(&format!("  and {} more lines like these", names.len() - MOST))?;
+        }
     }
-    print("\nNot run, because it was stopped:");
-    for name in not_run.iter().take(MOST) {
-        print(&format!("  {name}"));
-    }
-    if not_run.len() > MOST {
-        print(&format!("  and {} more lines like these, in the report", not_run.len() - MOST));
-    }
+    Ok(())
 }
 
 /// The command that makes the same report again.
@@ -183,11 +219,16 @@ fn command(arguments: &Arguments) -> String {
     words.join(" ")
 }
 
-fn verdict(records: &[RunRecord], not_run: &[String]) -> u8 {
-    let failed = records.iter().flat_map(|record| &record.checks).any(|check| !check.passed);
-    match (failed, not_run.is_empty()) {
-        (true, _) => MISSED,
-        (false, false) => INTERRUPTED,
-        (false, true) => HELD,
+/// The worst of what happened.
+fn verdict(outcome: &Outcome) -> u8 {
+    let missed = outcome.records.iter().flat_map(|record| &record.checks).any(|c| !c.passed);
+    if !outcome.broken.is_empty() {
+        FAILED
+    } else if missed {
+        MISSED
+    } else if !outcome.not_run.is_empty() {
+        INTERRUPTED
+    } else {
+        HELD
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use loadgen::Plan;
+use loadgen::plan::{MAX_RATE, Plan};
 use proxy::config::{Balance, InputError, list};
 use toml::Spanned;
 
@@ -16,6 +16,7 @@ const MOST_REQUESTS: u64 = 10_000_000;
 pub(super) fn check(file: &File, path: &Path, text: &str) -> Result<(), InputError> {
     let checker = Checker { file, path, text };
     checker.load()?;
+    checker.variants()?;
     for (index, fault) in file.faults.iter().enumerate() {
         checker.fault(index, fault)?;
     }
@@ -41,8 +42,14 @@ impl Checker<'_> {
         let wrong = |message: String| {
             InputError::field(self.path, "load.rate", message).at_span(self.text, load.rate.span())
         };
-        let plan = Plan::new(load.arrivals, *load.rate.get_ref(), self.file.duration, 0)
-            .map_err(|error| wrong(error.to_string()))?;
+        if *load.rate.get_ref() > MAX_RATE {
+            return Err(wrong(format!("at most {MAX_RATE} requests per second can be planned")));
+        }
+        let duration = self.file.duration.get_ref();
+        let plan =
+            Plan::new(load.arrivals, *load.rate.get_ref(), *duration, 0).map_err(|error| {
+                self.wrong("duration".into(), &self.file.duration, error.to_string())
+            })?;
         if plan.len() > MOST_REQUESTS {
             let message = "this plans more than ten million requests, which one run has no memory \
                            for; lower the rate or the duration";
@@ -51,11 +58,41 @@ impl Checker<'_> {
         Ok(())
     }
 
+    fn variants(&self) -> Result<(), InputError> {
+        let strategies = &self.file.compare.strategies;
+        for (index, strategy) in strategies.iter().enumerate() {
+            let earlier = strategies[..index].iter();
+            if earlier.clone().any(|other| other.get_ref() == strategy.get_ref()) {
+                let message = "it is in the list already; name each strategy once".to_owned();
+                return Err(self.wrong(format!("compare.strategies[{index}]"), strategy, message));
+            }
+        }
+        Ok(())
+    }
+
     fn fault(&self, index: usize, fault: &Fault) -> Result<(), InputError> {
-        self.instance(format!("faults[{index}].target"), &fault.target)?;
-        if fault.until.is_some_and(|until| until <= fault.at) {
+        let field = |name: &str| format!("faults[{index}].{name}");
+        self.instance(field("target"), &fault.target)?;
+        let end = *self.file.duration.get_ref();
+        if *fault.at.get_ref() >= end {
+            let end = humantime::format_duration(end);
+            let message = format!("the run is over by then; write less than {end}");
+            return Err(self.wrong(field("at"), &fault.at, message));
+        }
+        if let Some(until) = &fault.until
+            && until.get_ref() <= fault.at.get_ref()
+        {
             let message = "it ends before it begins; `until` must be later than `at`".to_owned();
-            return Err(self.wrong(format!("faults[{index}].until"), &fault.target, message));
+            return Err(self.wrong(field("until"), until, message));
+        }
+        for earlier in &self.file.faults[..index] {
+            if clash(earlier, fault) {
+                let message = format!(
+                    "{} has a fault of this kind at that time already; let one end first",
+                    fault.target.get_ref()
+                );
+                return Err(self.wrong(field("at"), &fault.at, message));
+            }
         }
         Ok(())
     }
@@ -120,11 +157,11 @@ impl Checker<'_> {
     }
 
     fn variant(&self, field: String, variant: &Spanned<Balance>) -> Result<(), InputError> {
-        let strategies = &self.file.compare.strategies;
-        if strategies.contains(variant.get_ref()) {
+        let strategies = self.file.compare.strategies.iter().map(Spanned::get_ref);
+        if strategies.clone().any(|strategy| strategy == variant.get_ref()) {
             return Ok(());
         }
-        let names: Vec<_> = strategies.iter().map(|strategy| strategy.0.name).collect();
+        let names: Vec<_> = strategies.map(|strategy| strategy.0.name).collect();
         let name = variant.get_ref().0.name;
         let message = format!("`{name}` is not compared here; there is {}", list(&names));
         Err(self.wrong(field, variant, message))
@@ -132,13 +169,14 @@ impl Checker<'_> {
 
     fn window(&self, index: usize, expectation: &Expectation) -> Result<(), InputError> {
         let from = expectation.from.unwrap_or_default();
-        let until = expectation.until.unwrap_or(self.file.duration);
-        if from < until && until <= self.file.duration {
+        let end = *self.file.duration.get_ref();
+        let until = expectation.until.unwrap_or(end);
+        if from < until && until <= end {
             return Ok(());
         }
         let message = format!(
             "the window must begin before it ends, and end by {}",
-            humantime::format_duration(self.file.duration)
+            humantime::format_duration(end)
         );
         Err(self.wrong(format!("expect[{index}].until"), &expectation.that, message))
     }
@@ -158,4 +196,15 @@ impl Checker<'_> {
         };
         Err(self.wrong(field, bound, message.to_owned()))
     }
+}
+
+/// Two faults that would change the same thing of the same instance at the same time: the end of
+/// one would be the end of both.
+fn clash(a: &Fault, b: &Fault) -> bool {
+    let same = a.target.get_ref() == b.target.get_ref()
+        && std::mem::discriminant(&a.what) == std::mem::discriminant(&b.what);
+    let ends_before = |first: &Fault, second: &Fault| {
+        first.until.as_ref().is_some_and(|until| until.get_ref() <= second.at.get_ref())
+    };
+    same && !ends_before(a, b) && !ends_before(b, a)
 }

@@ -34,6 +34,13 @@ pub struct Expectation {
     pub at_most: Option<Spanned<Bound>>,
 }
 
+impl Expectation {
+    /// True when it is about runs of this variant.
+    pub fn is_about(&self, variant: Balance) -> bool {
+        self.of.as_ref().is_none_or(|of| of.iter().any(|named| *named.get_ref() == variant))
+    }
+}
+
 /// Something that can be measured of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

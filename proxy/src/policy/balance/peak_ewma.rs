@@ -5,9 +5,10 @@
 //! only pulls it down over the decay time. One bad second is believed immediately and forgiven
 //! slowly, which is the right way round when the price of being wrong is somebody's timeout.
 //!
-//! Four details decide whether it works:
-//! - **Reading decays too.** An endpoint that is avoided is never observed, so without decay on
-//!   read it would be avoided for ever.
+//! Five details decide whether it works:
+//! - **Reading decays too**, also what was never learnt. An endpoint that is avoided is never
+//!   observed, so without decay on read it would be avoided for ever; and one that was never tried
+//!   would wait for ever behind peers that are faster than the default.
 //! - **Silence counts.** An endpoint that hangs is not observed either, and a decaying estimate
 //!   would draw requests to it while the last ones still hang. So while requests wait, the
 //!   estimate is never read as less than the time for which callers have waited and nothing has
@@ -18,8 +19,9 @@
 //!   requests, so a caller that gives up every second on an endpoint that hangs for a minute
 //!   probes it less and less often. It can only raise the estimate: that a caller gave up after
 //!   50 ms does not make the endpoint fast.
-//! - **A failure says nothing about latency.** A refused connection takes a millisecond; counted
-//!   as a latency it would make a dead endpoint the fastest of all.
+//! - **A failure counts as a long wait.** A refused connection or an error takes a millisecond.
+//!   Counted as that it would make a broken endpoint the fastest of all, and not counted at all it
+//!   would leave it the idlest: both draw the traffic that it then fails.
 
 use std::time::{Duration, Instant};
 
@@ -36,11 +38,18 @@ pub struct PeakEwmaOptions {
     /// The estimate of an endpoint that was never tried. Linkerd's 30 ms: a cold endpoint is worth
     /// a try against any that is slower, and is not flooded when the others are faster.
     pub default_latency: Duration,
+    /// The latency that a failure counts as. Linkerd's 5 s: longer than a caller is likely to wait,
+    /// so that any endpoint that works is preferred; forgiven over the decay time.
+    pub failure_latency: Duration,
 }
 
 impl Default for PeakEwmaOptions {
     fn default() -> Self {
-        Self { decay: Duration::from_secs(10), default_latency: Duration::from_millis(30) }
+        Self {
+            decay: Duration::from_secs(10),
+            default_latency: Duration::from_millis(30),
+            failure_latency: Duration::from_secs(5),
+        }
     }
 }
 
@@ -49,6 +58,9 @@ impl Default for PeakEwmaOptions {
 pub struct PeakEwma {
     decay_ns: f64,
     default_ns: f64,
+    failure_latency: Duration,
+    /// The first instant that it was told of, from which the default decays.
+    born: Option<Instant>,
     /// `None` until the first observation of the endpoint.
     estimates: Vec<Option<Estimate>>,
     silences: Vec<Silence>,
@@ -109,6 +121,8 @@ impl PeakEwma {
         Self {
             decay_ns: nanos(options.decay),
             default_ns: nanos(options.default_latency),
+            failure_latency: options.failure_latency,
+            born: None,
             estimates: vec![None; endpoints],
             silences: vec![Silence::default(); endpoints],
             in_flight: InFlight::new(endpoints),
@@ -121,9 +135,9 @@ impl PeakEwma {
     }
 
     fn latency_ns(&self, endpoint: EndpointId, now: Instant) -> f64 {
-        let learnt = self.estimates[endpoint.0].map_or(self.default_ns, |estimate| {
-            estimate.latency_ns * self.remaining(now.saturating_duration_since(estimate.at))
-        });
+        let untried = Estimate { latency_ns: self.default_ns, at: self.born.unwrap_or(now) };
+        let Estimate { latency_ns, at } = self.estimates[endpoint.0].unwrap_or(untried);
+        let learnt = latency_ns * self.remaining(now.saturating_duration_since(at));
         let silence = &self.silences[endpoint.0];
         if silence.waiting == 0 { learnt } else { learnt.max(nanos(silence.lasted(now))) }
     }
@@ -163,6 +177,7 @@ impl Balancer for PeakEwma {
         now: Instant,
         rng: &mut dyn Rng,
     ) -> Option<EndpointId> {
+        self.born.get_or_insert(now);
         let (first, second) = two_distinct(ready, rng)?;
         let second_is_cheaper = self.cost(second, now) < self.cost(first, now);
         Some(if second_is_cheaper { second } else { first })
@@ -172,8 +187,9 @@ impl Balancer for PeakEwma {
         self.in_flight.observe(endpoint, event);
         match event {
             LoadEvent::Answered { latency } => self.learn(endpoint, latency, now),
+            LoadEvent::Failed { .. } => self.learn(endpoint, self.failure_latency, now),
             LoadEvent::Cancelled { .. } => self.learn_cancelled(endpoint, now),
-            LoadEvent::Sent | LoadEvent::Failed { .. } | LoadEvent::Ended => {}
+            LoadEvent::Sent | LoadEvent::Ended => {}
         }
         self.silences[endpoint.0].observe(event, now);
     }
@@ -287,22 +303,40 @@ mod tests {
             assert_eq!(balancer.pick(&[A, B], now, &mut rng), Some(B), "after {n} s");
             assert!(estimate_ms(&balancer, A, now) >= u128::from(n) * 1000);
         }
-        // Once the wait is over there is only what was learnt, long decayed.
-        let now = start + Duration::from_secs(60);
-        balancer.observe(A, LoadEvent::Failed { elapsed: now - start }, now);
-        balancer.observe(A, LoadEvent::Ended, now);
-        assert!(estimate_ms(&balancer, A, now) < 1);
     }
 
     #[test]
-    fn a_failure_is_no_latency() {
-        let now = Instant::now();
-        let mut balancer = PeakEwma::new(1, PeakEwmaOptions::default());
-        answer(&mut balancer, A, ms(200), now);
-        balancer.observe(A, LoadEvent::Sent, now);
-        balancer.observe(A, LoadEvent::Failed { elapsed: ms(1) }, now);
-        balancer.observe(A, LoadEvent::Ended, now);
-        assert_eq!(estimate_ms(&balancer, A, now), 200);
+    fn an_endpoint_that_fails_at_once_is_avoided_and_tried_again() {
+        let start = Instant::now();
+        let mut balancer = PeakEwma::new(2, PeakEwmaOptions::default());
+        let mut rng = stream(1, "test");
+        balancer.observe(A, LoadEvent::Sent, start);
+        balancer.observe(A, LoadEvent::Failed { elapsed: ms(1) }, start);
+        balancer.observe(A, LoadEvent::Ended, start);
+        // B answers in 100 ms; A falls below that after 10 s · ln 50 = 39.1 s.
+        let second = |n| start + Duration::from_secs(n);
+        for n in 0..=39 {
+            answer(&mut balancer, B, ms(100), second(n));
+            assert_eq!(balancer.pick(&[A, B], second(n), &mut rng), Some(B), "after {n} s");
+        }
+        answer(&mut balancer, B, ms(100), second(40));
+        assert_eq!(balancer.pick(&[A, B], second(40), &mut rng), Some(A));
+    }
+
+    #[test]
+    fn an_endpoint_that_was_never_tried_is_tried_in_time() {
+        let start = Instant::now();
+        let mut balancer = PeakEwma::new(2, PeakEwmaOptions::default());
+        let mut rng = stream(1, "test");
+        // A is faster than the default of 30 ms; B falls below it after 10 s · ln 3 = 11 s.
+        let picks: Vec<_> = (0..=11)
+            .filter_map(|n| {
+                let now = start + Duration::from_secs(n);
+                answer(&mut balancer, A, ms(10), now);
+                balancer.pick(&[A, B], now, &mut rng)
+            })
+            .collect();
+        assert_eq!(picks.split_last(), Some((&B, &[A; 11][..])));
     }
 
     #[test]
