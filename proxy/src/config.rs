@@ -174,6 +174,10 @@ impl Config {
             let message = format!("`{name}` names an earlier cluster too; names must differ");
             return Err(wrong(format!("clusters[{index}].name"), name, message));
         }
+        if let Some(taken) = config.first_address_twice() {
+            let message = format!("{taken} is listened on twice; give each its own address");
+            return Err(InputError::field(path, "listen", message));
+        }
         let clusters: Vec<&str> = config.clusters.iter().map(|c| c.name.as_str()).collect();
         for (index, RouteConfig { cluster, .. }) in config.routes.iter().enumerate() {
             if !clusters.contains(&cluster.as_str()) {
@@ -183,6 +187,16 @@ impl Config {
             }
         }
         Ok(config)
+    }
+}
+
+impl Config {
+    /// An address that two of the listeners and the admin endpoint want; port 0 is any free one.
+    fn first_address_twice(&self) -> Option<SocketAddr> {
+        let admin = self.admin.iter().map(|admin| admin.listen);
+        let all = self.listeners.iter().map(|listener| listener.listen).chain(admin);
+        let mut seen = BTreeSet::new();
+        all.filter(|addr| addr.port() != 0).find(|addr| !seen.insert(*addr))
     }
 }
 
@@ -335,6 +349,7 @@ timeout = "500ms"
             ("prefix = \"/\"", "prefix = \"api\""),
             ("prefix", "prefx"),
             ("127.0.0.1:15001", "15001"),
+            ("127.0.0.1:15001", "127.0.0.1:9901"),
             ("127.0.0.1:9001", "127.0.0.1"),
             ("listen = \"127.0.0.1:15001\"", ""),
             ("timeout = \"500ms\"", "timeout = -1"),

@@ -145,6 +145,10 @@ fn times(out: &mut String, report: &Report<'_>) {
     }
     line!(out);
     line!(out, "  response time counts from the planned instant, service time from the send");
+    let shown = if report.settings.latency { &MORE[..] } else { &USUAL[..] };
+    if shown.iter().any(|(_, quantile)| rows.iter().any(|row| !is_supported(row.1, *quantile))) {
+        line!(out, "  – where fewer than {SUPPORT} requests lie beyond");
+    }
     if recorder.censored > 0 {
         let count = recorder.censored;
         line!(out, "  ≥ where {count} requests without an answer would have taken longer still");
@@ -239,8 +243,19 @@ fn next(out: &mut String, report: &Report<'_>) {
     }
 }
 
-/// A percentile, marked where it is only a lower bound.
+/// Requests that must lie beyond a percentile before it is shown: with fewer, it tells of those
+/// requests and not of the server.
+const SUPPORT: f64 = 10.0;
+
+fn is_supported(histogram: &LatencyHistogram, quantile: f64) -> bool {
+    quantile == 1.0 || histogram.count() as f64 * (1.0 - quantile) >= SUPPORT
+}
+
+/// A percentile, marked where it is only a lower bound, and left out where it has no support.
 fn at(histogram: &LatencyHistogram, quantile: f64, censored_from: Option<Duration>) -> String {
+    if !is_supported(histogram, quantile) {
+        return "–".to_owned();
+    }
     let value = histogram.quantile(quantile);
     let clamped = value >= loadgen::histogram::HIGHEST;
     // The histogram gives the upper edge of a bucket, the bound is exact: compare edges.
