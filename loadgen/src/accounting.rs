@@ -1,5 +1,6 @@
 //! Where every planned request went, and the identities that must hold.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sample::Outcome;
@@ -7,20 +8,23 @@ use crate::sample::Outcome;
 /// How many requests came to each end.
 ///
 /// `planned = sent + shed + skipped + unsent`, and
-/// `sent = ok + late + status + connect + closed + malformed + timeout + unfinished`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `sent = ok + late + status + invalid + connect + closed + malformed + timeout + unfinished`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Accounting {
     /// Requests in the plan.
     pub planned: u64,
     /// Requests that had a connection or asked for one.
     pub sent: u64,
-    /// Answered below 400 and in time.
+    /// Answered well and in time.
     pub ok: u64,
-    /// Answered below 400, after the deadline.
+    /// Answered well, after the deadline.
     pub late: u64,
-    /// Answered with a status of 400 or more.
+    /// Answered with a status of 400 or more, or another than asked for.
     pub status: u64,
+    /// Answered with a good status and not the content asked for.
+    #[serde(default)]
+    pub invalid: u64,
     /// No connection could be made.
     pub connect: u64,
     /// The connection ended before the response was whole.
@@ -55,6 +59,7 @@ impl Accounting {
             Outcome::Ok => self.ok,
             Outcome::Late => self.late,
             Outcome::Status => self.status,
+            Outcome::Invalid => self.invalid,
             Outcome::Connect => self.connect,
             Outcome::Closed => self.closed,
             Outcome::Malformed => self.malformed,
@@ -73,6 +78,7 @@ impl Accounting {
         self.ok += other.ok;
         self.late += other.late;
         self.status += other.status;
+        self.invalid += other.invalid;
         self.connect += other.connect;
         self.closed += other.closed;
         self.malformed += other.malformed;
@@ -81,6 +87,11 @@ impl Accounting {
         self.shed += other.shed;
         self.skipped += other.skipped;
         self.unsent += other.unsent;
+    }
+
+    /// Requests with a whole response, good or not.
+    pub fn answered(&self) -> u64 {
+        self.ok + self.late + self.status + self.invalid
     }
 
     /// Share of the planned requests that were answered well and in time, 0 to 1; 0 for an empty
@@ -102,12 +113,12 @@ impl Accounting {
                 right: ends,
             });
         }
-        let answered = self.ok + self.late + self.status;
+        let answered = self.answered();
         let failed = self.connect + self.closed + self.malformed + self.timeout + self.unfinished;
         if self.sent != answered + failed {
             return Err(Imbalance {
-                identity: "sent = ok + late + status + connect + closed + malformed + timeout + \
-                           unfinished",
+                identity: "sent = ok + late + status + invalid + connect + closed + malformed + \
+                           timeout + unfinished",
                 left: self.sent,
                 right: answered + failed,
             });
@@ -120,6 +131,7 @@ impl Accounting {
             Outcome::Ok => &mut self.ok,
             Outcome::Late => &mut self.late,
             Outcome::Status => &mut self.status,
+            Outcome::Invalid => &mut self.invalid,
             Outcome::Connect => &mut self.connect,
             Outcome::Closed => &mut self.closed,
             Outcome::Malformed => &mut self.malformed,

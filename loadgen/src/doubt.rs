@@ -3,12 +3,14 @@
 //! A generator that could not keep its plan has measured itself. Such doubts are found from the
 //! record, and each says what to do about it.
 
+mod evidence;
+
 use std::fmt;
 use std::time::Duration;
 
-use crate::plan::Plan;
-use crate::recorder::Recorder;
-use crate::run::RunEnd;
+pub use evidence::{Evidence, Machine, achieved_rate, answered_rate, intended_rate};
+
+use crate::observer::Shortage;
 
 /// What a run is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +41,17 @@ pub enum Doubt {
     Unbalanced(String),
     /// No request was sent.
     NothingSent,
+    /// The machine ran out of something that every connection needs.
+    Shortage(Shortage),
+    /// Planned requests that were not sent by the end, or whose answer never came.
+    Unanswered {
+        /// How many.
+        missing: u64,
+        /// Of how many.
+        planned: u64,
+        /// So many that what was measured is not what was asked.
+        hopeless: bool,
+    },
     /// Stopped before the plan was over.
     Interrupted,
     /// The generator was late although a connection was free.
@@ -47,6 +60,8 @@ pub enum Doubt {
         p99: Duration,
         /// The lag from which on this is a doubt.
         limit: Duration,
+        /// The same percentile of a bare spin loop in the same run, if it was measured.
+        floor: Option<Duration>,
         /// Half of all requests left so late that the arrivals were not those of the plan.
         hopeless: bool,
     },
@@ -64,66 +79,57 @@ pub enum Doubt {
         /// Out of how many that were sent.
         sent: u64,
     },
+    /// Requests were not sent because too many were in flight.
+    Skipped {
+        /// How many.
+        skipped: u64,
+        /// Of how many.
+        planned: u64,
+    },
+    /// A thread that only works when there is work had hardly a pause.
+    Saturated {
+        /// The share of its time that the busiest thread was running, 0 to 1.
+        share: f64,
+    },
+    /// The time that requests spent in flight, and the number seen in flight, do not agree.
+    LittlesLaw {
+        /// The mean in flight by the requests' own times.
+        by_times: f64,
+        /// The mean in flight by counting.
+        by_count: f64,
+    },
+    /// Too few requests for the percentiles that everyone reads.
+    FewSamples {
+        /// How many there are.
+        samples: u64,
+        /// How many there should be.
+        wanted: u64,
+    },
+    /// The whole machine paused.
+    Hiccups {
+        /// The longest pause that the watcher saw.
+        worst: Duration,
+    },
     /// Values were longer than the histogram reaches.
     Clamped(u64),
 }
 
-/// A lag that is not the generator's fault: what a busy machine's scheduler adds even to a bare
-/// loop.
-const LAG_FLOOR: Duration = Duration::from_micros(100);
-
-/// A median lag this long is no noise of a timer or of a scheduler.
-const LAG_HOPELESS: Duration = Duration::from_millis(10);
-
-/// Sent and planned rate may differ by this share, the usual bound of load generators.
-const RATE_TOLERANCE: f64 = 0.01;
-
-/// So many of the requests may wait for a connection: the 99th percentile is then still theirs
-/// who did not.
-const WAITED_TOLERANCE: f64 = 0.01;
-
 impl Doubt {
     /// Everything that speaks against a run, the gravest first.
-    pub fn of(plan: &Plan, recorder: &Recorder, end: &RunEnd) -> Vec<Doubt> {
-        let mut doubts = Vec::new();
-        if let Err(imbalance) = recorder.verify() {
-            doubts.push(Doubt::Unbalanced(imbalance.to_string()));
-        }
-        let sent = recorder.accounting.sent;
-        if sent == 0 {
-            doubts.push(Doubt::NothingSent);
-        }
-        let lag = &recorder.send_lag;
-        let (p50, p99) = (lag.quantile(0.5), lag.quantile(0.99));
-        let gap = Duration::from_secs_f64(1.0 / plan.rate_per_s());
-        let limit = (gap / 10).max(LAG_FLOOR);
-        if p99 > limit {
-            let hopeless = p50 > LAG_HOPELESS.max(gap);
-            doubts.push(Doubt::LateSends { p99, limit, hopeless });
-        }
-        let (intended, achieved) = (intended_rate(plan), achieved_rate(plan, recorder, end));
-        if sent > 0 && achieved < intended * (1.0 - RATE_TOLERANCE) {
-            doubts.push(Doubt::BelowRate { intended, achieved });
-        }
-        let waited = recorder.connection_wait.count();
-        if waited as f64 > sent as f64 * WAITED_TOLERANCE {
-            doubts.push(Doubt::PoolExhausted { waited, sent });
-        }
-        if recorder.response.clamped() > 0 {
-            doubts.push(Doubt::Clamped(recorder.response.clamped()));
-        }
-        if end.interrupted {
-            doubts.push(Doubt::Interrupted);
-        }
+    pub fn of(evidence: &Evidence<'_>) -> Vec<Doubt> {
+        let mut doubts = evidence.doubts();
+        doubts.sort_by_key(|doubt| std::cmp::Reverse(doubt.verdict()));
         doubts
     }
 
     /// What this doubt alone makes of a run.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Doubt::Unbalanced(_) | Doubt::NothingSent | Doubt::LateSends { hopeless: true, .. } => {
-                Verdict::Void
-            }
+            Doubt::Unbalanced(_)
+            | Doubt::NothingSent
+            | Doubt::Shortage(_)
+            | Doubt::Unanswered { hopeless: true, .. }
+            | Doubt::LateSends { hopeless: true, .. } => Verdict::Void,
             _ => Verdict::Suspect,
         }
     }
@@ -133,7 +139,19 @@ impl Doubt {
         match self {
             Doubt::Unbalanced(_) => "this is a defect of loadgen; please report it",
             Doubt::NothingSent => "lengthen the deadline or the run",
+            Doubt::Shortage(Shortage::Descriptors) => "lower -c, or raise the limit: ulimit -n",
+            Doubt::Shortage(Shortage::Ports) => {
+                "keep connections open, wait a minute for closed ones to be forgotten, or widen \
+                 net.ipv4.ip_local_port_range"
+            }
+            Doubt::Unanswered { .. } => {
+                "lower the rate to what the server carries (loadgen search finds it), or lengthen \
+                 --timeout and --drain"
+            }
             Doubt::Interrupted => "percentiles cover only what was sent; let it run to its end",
+            Doubt::LateSends { floor: Some(floor), p99, .. } if *p99 <= *floor * 2 => {
+                "the machine is no quicker: use one with a core to spare, or lower the rate"
+            }
             Doubt::LateSends { .. } => {
                 "give the generator a core of its own, pace it precisely, or lower the rate"
             }
@@ -142,6 +160,17 @@ impl Doubt {
             }
             Doubt::PoolExhausted { .. } => {
                 "raise -c: connections should exceed rate x service time"
+            }
+            Doubt::Skipped { .. } => "raise -c or --max-in-flight, or lower the rate",
+            Doubt::Saturated { .. } => {
+                "add threads (-t) on free cores: the generator may be what was measured"
+            }
+            Doubt::LittlesLaw { .. } => {
+                "the clock jumped or the generator stood still; run again on a quieter machine"
+            }
+            Doubt::FewSamples { .. } => "run longer, or read no more than the median",
+            Doubt::Hiccups { .. } => {
+                "quieten the machine: such pauses are part of every time measured"
             }
             Doubt::Clamped(_) => "shorten the timeout to less than an hour",
         }
@@ -153,18 +182,45 @@ impl fmt::Display for Doubt {
         match self {
             Doubt::Unbalanced(what) => f.write_str(what),
             Doubt::NothingSent => f.write_str("no request was sent"),
+            Doubt::Shortage(shortage) => write!(f, "this machine is {shortage}"),
+            Doubt::Unanswered { missing, planned, .. } => {
+                write!(f, "{missing} of {planned} planned requests were not answered")
+            }
             Doubt::Interrupted => f.write_str("stopped before the plan was over"),
-            Doubt::LateSends { p99, limit, .. } => {
+            Doubt::LateSends { p99, limit, floor, .. } => {
                 write!(
                     f,
                     "the generator sent late: p99 of the send lag is {p99:.1?}, over {limit:.1?}"
-                )
+                )?;
+                match floor {
+                    Some(floor) => write!(f, " (a bare loop on this machine: {floor:.1?})"),
+                    None => Ok(()),
+                }
             }
             Doubt::BelowRate { intended, achieved } => {
                 write!(f, "{achieved:.1} requests per second were sent of {intended:.1} planned")
             }
             Doubt::PoolExhausted { waited, sent } => {
                 write!(f, "{waited} of {sent} requests waited for a connection")
+            }
+            Doubt::Skipped { skipped, planned } => {
+                write!(f, "{skipped} of {planned} requests were skipped: too many in flight")
+            }
+            Doubt::Saturated { share } => {
+                write!(f, "the generator's busiest thread ran {:.0} % of the time", share * 100.0)
+            }
+            Doubt::LittlesLaw { by_times, by_count } => {
+                write!(
+                    f,
+                    "Little's law is broken: {by_times:.2} in flight by their times, \
+                     {by_count:.2} by count"
+                )
+            }
+            Doubt::FewSamples { samples, wanted } => {
+                write!(f, "{samples} requests are too few for a 99th percentile; it needs {wanted}")
+            }
+            Doubt::Hiccups { worst } => {
+                write!(f, "the machine paused for up to {worst:.1?}")
             }
             Doubt::Clamped(count) => write!(f, "{count} response times were over an hour"),
         }
@@ -176,79 +232,5 @@ pub fn verdict(doubts: &[Doubt]) -> Verdict {
     doubts.iter().map(Doubt::verdict).max().unwrap_or(Verdict::Valid)
 }
 
-/// Planned requests per second of the plan's time. For Poisson arrivals it differs from the rate
-/// asked for as the draw does.
-pub fn intended_rate(plan: &Plan) -> f64 {
-    plan.len() as f64 / plan.end().as_secs_f64()
-}
-
-/// Sent requests per second of the plan's time, or of as long as it took to send them all; of the
-/// time until the interruption, if there was one.
-pub fn achieved_rate(plan: &Plan, recorder: &Recorder, end: &RunEnd) -> f64 {
-    let span = if end.interrupted { plan.end().min(end.elapsed) } else { plan.end() };
-    per_second(recorder.accounting.sent, span.max(recorder.last_send))
-}
-
-/// Whole responses per second of the run's time.
-pub fn answered_rate(plan: &Plan, recorder: &Recorder, end: &RunEnd) -> f64 {
-    let books = &recorder.accounting;
-    let span = if end.interrupted { end.elapsed } else { end.elapsed.max(plan.end()) };
-    per_second(books.ok + books.late + books.status, span)
-}
-
-fn per_second(count: u64, span: Duration) -> f64 {
-    if span.is_zero() { 0.0 } else { count as f64 / span.as_secs_f64() }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::observer::{Event, Observer as _};
-    use crate::plan::Arrivals;
-    use crate::sample::{Outcome, Sample};
-
-    /// 100 requests in a second, each late by `lag`; `waiting` of them for a connection.
-    fn doubts(lag: Duration, waiting: u64, sent: u64) -> Vec<Doubt> {
-        let plan = Plan::new(Arrivals::Constant, 100.0, Duration::from_secs(1), 0).unwrap();
-        let mut recorder = Recorder::new();
-        for (index, planned) in (0..).zip(plan.instants()) {
-            let at = planned + lag;
-            let was_sent = index < sent;
-            if was_sent {
-                recorder.note(Event::Begun { lag, waited: index < waiting, reused: true });
-            }
-            recorder.observe(&Sample {
-                index,
-                planned,
-                sent: was_sent.then_some(at),
-                finished: at,
-                outcome: if was_sent { Outcome::Ok } else { Outcome::Shed },
-                status: was_sent.then_some(200),
-            });
-        }
-        let end = RunEnd { elapsed: Duration::from_secs(1), ..RunEnd::default() };
-        Doubt::of(&plan, &recorder, &end)
-    }
-
-    #[test]
-    fn a_run_on_time_is_valid_and_one_that_is_late_by_a_tenth_of_the_gap_is_not() {
-        assert_eq!(verdict(&doubts(Duration::from_micros(990), 0, 100)), Verdict::Valid);
-        let late = doubts(Duration::from_micros(1010), 0, 100);
-        assert!(matches!(late[..], [Doubt::LateSends { hopeless: false, .. }]), "{late:?}");
-        let hopeless = doubts(Duration::from_millis(11), 0, 100);
-        assert_eq!(verdict(&hopeless), Verdict::Void);
-    }
-
-    #[test]
-    fn one_waiting_request_in_a_hundred_is_tolerated_and_two_are_not() {
-        assert_eq!(doubts(Duration::ZERO, 1, 100), []);
-        assert_eq!(doubts(Duration::ZERO, 2, 100), [Doubt::PoolExhausted { waited: 2, sent: 100 }]);
-    }
-
-    #[test]
-    fn a_hundredth_less_than_planned_is_tolerated_and_more_is_not() {
-        assert_eq!(doubts(Duration::ZERO, 0, 99), []);
-        assert!(matches!(doubts(Duration::ZERO, 0, 98)[..], [Doubt::BelowRate { .. }]));
-        assert_eq!(verdict(&doubts(Duration::ZERO, 0, 0)), Verdict::Void);
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::expect::Inspector;
 use crate::observer::Failure;
 use crate::response::{Decoder, MAX_HEAD};
 
@@ -33,6 +34,8 @@ pub(crate) struct Connection<IO> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// When its first byte arrived, if it did not arrive all at once.
+    pub(crate) heard: Option<Instant>,
     /// The connection may be used again.
     pub(crate) reusable: bool,
 }
@@ -54,12 +57,26 @@ pub(crate) struct Attempt<'a> {
     /// Writing failed; the response may still be there to read.
     write_error: Option<io::Error>,
     decoder: &'a mut Decoder,
-    heard: bool,
+    inspector: &'a mut Inspector,
+    /// When the first byte of the response arrived.
+    heard: Option<Instant>,
 }
 
 impl<'a> Attempt<'a> {
-    pub(crate) fn new(request: &'a [u8], decoder: &'a mut Decoder) -> Self {
-        Self { request, written: 0, flushed: false, write_error: None, decoder, heard: false }
+    pub(crate) fn new(
+        request: &'a [u8],
+        decoder: &'a mut Decoder,
+        inspector: &'a mut Inspector,
+    ) -> Self {
+        Self {
+            request,
+            written: 0,
+            flushed: false,
+            write_error: None,
+            decoder,
+            inspector,
+            heard: None,
+        }
     }
 }
 
@@ -137,31 +154,38 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             Ok(count) => count,
             Err(read_error) => {
                 let error = attempt.write_error.take().unwrap_or(read_error);
-                return Poll::Ready(failed(Failure::Closed(error), !attempt.heard));
+                return Poll::Ready(failed(Failure::Closed(error), attempt.heard.is_none()));
             }
         };
         if count == 0 {
-            if attempt.heard && attempt.decoder.end_of_input().is_ok() {
+            if attempt.heard.is_some() && attempt.decoder.end_of_input().is_ok() {
                 return Poll::Ready(Some(Ok(self.answer(attempt))));
             }
             let eof = || io::ErrorKind::UnexpectedEof.into();
             let error = attempt.write_error.take().unwrap_or_else(eof);
-            return Poll::Ready(failed(Failure::Closed(error), !attempt.heard));
+            return Poll::Ready(failed(Failure::Closed(error), attempt.heard.is_none()));
         }
-        attempt.heard = true;
-        let used = match attempt.decoder.feed(&self.buffer[..self.filled]) {
+        let used = match attempt.decoder.feed_to(&self.buffer[..self.filled], attempt.inspector) {
             Ok(used) => used,
             Err(error) => return Poll::Ready(failed(Failure::Malformed(error), false)),
         };
-        self.buffer.copy_within(used..self.filled, 0);
+        // Nearly always all of it: moving nothing is not free.
+        if used < self.filled {
+            self.buffer.copy_within(used..self.filled, 0);
+        }
         self.filled -= used;
-        let done = attempt.decoder.is_done();
-        Poll::Ready(done.then(|| Ok(self.answer(attempt))))
+        if attempt.decoder.is_done() {
+            return Poll::Ready(Some(Ok(self.answer(attempt))));
+        }
+        // An answer that comes whole needs no second look at the clock.
+        attempt.heard.get_or_insert_with(Instant::now);
+        Poll::Ready(None)
     }
 
     fn answer(&self, attempt: &Attempt<'_>) -> Answer {
         Answer {
             status: attempt.decoder.status().unwrap_or_default(),
+            heard: attempt.heard,
             // Not after bytes that nobody asked for, nor when the request was not read whole.
             reusable: attempt.decoder.is_reusable() && self.filled == 0 && attempt.flushed,
         }
@@ -208,6 +232,7 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expect::Expect;
     use std::time::Duration;
 
     /// A server that is never out of words: each read yields at once, till it closes.
@@ -250,7 +275,8 @@ mod tests {
     async fn listen(reads: u32, patience: Duration) -> Result<Answer, Broken> {
         let limit = Instant::now() + patience;
         let mut decoder = Decoder::new(false);
-        let attempt = Attempt::new(b"GET / HTTP/1.1\r\n\r\n", &mut decoder);
+        let mut inspector = Inspector::new(&Expect::default());
+        let attempt = Attempt::new(b"GET / HTTP/1.1\r\n\r\n", &mut decoder, &mut inspector);
         let alarm = std::pin::pin!(Alarm::new(limit));
         Connection::new(Talker { reads_left: reads }).exchange(attempt, limit, alarm).await
     }
@@ -259,7 +285,7 @@ mod tests {
     async fn a_server_that_never_pauses_does_not_outrun_its_timeout() {
         let reads = 10 * READS_PER_TURN;
         let answer = listen(reads, Duration::from_secs(1)).await;
-        assert!(matches!(answer, Ok(Answer { status: 200, reusable: false })), "{answer:?}");
+        assert!(matches!(answer, Ok(Answer { status: 200, reusable: false, .. })), "{answer:?}");
         let answer = listen(reads, Duration::ZERO).await;
         assert!(matches!(answer, Err(Broken::TimedOut)), "{answer:?}");
     }

@@ -88,6 +88,20 @@ impl LatencyHistogram {
         self.inner.len()
     }
 
+    /// The quantiles between which the true one lies with 95 % confidence, were the values
+    /// independent: the order statistics by the binomial distribution, in its normal
+    /// approximation (Hyndman & Fan's setting; Conover, *Practical Nonparametric Statistics*,
+    /// section 3.2). Both are zero when empty.
+    pub fn quantile_interval(&self, quantile: f64) -> (Duration, Duration) {
+        let n = self.count() as f64;
+        if n == 0.0 {
+            return (Duration::ZERO, Duration::ZERO);
+        }
+        let half = 1.96 * libm::sqrt(quantile * (1.0 - quantile) / n);
+        let at = |q: f64| self.quantile(q.clamp(0.0, 1.0));
+        (at(quantile - half), at(quantile + half + 1.0 / n))
+    }
+
     /// How many of them were longer than [`HIGHEST`] and are kept as that.
     pub fn clamped(&self) -> u64 {
         self.clamped
@@ -133,6 +147,20 @@ impl LatencyHistogram {
         let mut histogram = Self::new();
         histogram.inner.add(&read).map_err(|e| HistogramError(e.to_string()))?;
         Ok(histogram)
+    }
+}
+
+impl schemars::JsonSchema for LatencyHistogram {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LatencyHistogram".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "contentEncoding": "base64",
+            "description": "HdrHistogram V2, compressed; nanoseconds"
+        })
     }
 }
 

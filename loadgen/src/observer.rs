@@ -23,6 +23,8 @@ pub trait Observer {
 pub enum Event<'a> {
     /// Work on a request began.
     Begun {
+        /// When the plan wanted it sent, from the start of the run.
+        planned: Duration,
         /// How long after its planned instant.
         lag: Duration,
         /// True if every connection was busy when it was due: the server's doing, or the bound's.
@@ -41,6 +43,13 @@ pub enum Event<'a> {
     Retried,
     /// A request failed.
     Failed(&'a Failure),
+    /// A backend named itself for the first time; samples say which by its number.
+    Backend {
+        /// Its number, counted from 0.
+        id: u32,
+        /// What the response's field said.
+        name: &'a str,
+    },
 }
 
 /// Why a request failed.
@@ -55,19 +64,82 @@ pub enum Failure {
     /// What arrived is no HTTP response.
     #[error("no HTTP response: {0}")]
     Malformed(#[source] DecodeError),
+    /// The server ended a stream of HTTP/2, or its connection.
+    #[error("stream ended: {0}")]
+    StreamEnded(#[source] h2::Error),
+    /// What arrived is no HTTP/2.
+    #[error("no HTTP/2 response: {0}")]
+    MalformedStream(#[source] h2::Error),
 }
 
 impl Failure {
     /// A short text without anything particular to one request, to count failures by.
     pub fn label(&self) -> String {
         match self {
-            Failure::Connect(error) => format!("connect: {}", error.kind()),
+            Failure::Connect(error) => match Shortage::of(error) {
+                Some(shortage) => format!("connect: {shortage}"),
+                None if error.kind() == io::ErrorKind::InvalidData
+                    || error.kind() == io::ErrorKind::Other =>
+                {
+                    format!("connect: {error}")
+                }
+                None => format!("connect: {}", error.kind()),
+            },
             Failure::Closed(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 "closed: before the response was whole".to_owned()
             }
             Failure::Closed(error) => format!("closed: {}", error.kind()),
             Failure::Malformed(error) => format!("malformed: {error}"),
+            Failure::StreamEnded(error) => match error.reason() {
+                Some(reason) => format!("closed: HTTP/2 {reason:?}"),
+                None => "closed: HTTP/2 connection lost".to_owned(),
+            },
+            Failure::MalformedStream(error) => match error.reason() {
+                Some(reason) => format!("malformed: HTTP/2 {reason:?}"),
+                None => format!("malformed: {error}"),
+            },
         }
+    }
+}
+
+impl Failure {
+    /// What this machine has run out of, if that was the cause.
+    pub fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Failure::Connect(error) => Shortage::of(error),
+            _ => None,
+        }
+    }
+}
+
+/// Something that this machine has run out of: no request can tell anything about the server
+/// until it is there again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// File descriptors.
+    Descriptors,
+    /// Local ports towards one address.
+    Ports,
+}
+
+impl Shortage {
+    /// The shortage behind a failure to connect, if it is one.
+    pub fn of(error: &io::Error) -> Option<Shortage> {
+        use rustix::io::Errno;
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE | Errno::NFILE) => Some(Shortage::Descriptors),
+            Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => Some(Shortage::Ports),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Shortage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Shortage::Descriptors => "out of file descriptors",
+            Shortage::Ports => "out of local ports",
+        })
     }
 }
 

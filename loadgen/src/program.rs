@@ -1,26 +1,24 @@
 //! The program's rooms, in the order in which they are entered.
 
 mod args;
+mod commands;
 mod drive;
-mod json;
-mod text;
+mod exposition;
+mod live;
+mod output;
+mod settings;
+mod targets;
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use loadgen::doubt::{self, Doubt, Verdict};
+use loadgen::doubt::Verdict;
+use loadgen::record::Record;
 
-use args::{Format, Settings};
-use drive::Measured;
-
-/// Everything that a report is made from.
-struct Report<'a> {
-    settings: &'a Settings,
-    measured: &'a Measured,
-    doubts: Vec<Doubt>,
-    verdict: Verdict,
-}
+use args::{Command, Format};
+use live::Live;
+use settings::Settings;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -43,27 +41,66 @@ impl Failure {
     }
 }
 
-/// The program from its arguments to its exit code: 0, or 4 if the run is void.
+/// The program from its arguments to its exit code.
 pub(crate) fn run() -> Result<ExitCode, Failure> {
-    let Some(settings) = args::parse()? else { return Ok(ExitCode::SUCCESS) };
+    let Some(line) = args::parse()? else { return Ok(ExitCode::SUCCESS) };
+    match &line.command {
+        None => measure(&Settings::new(&line.run)?),
+        Some(Command::Search(args)) => commands::search(args),
+        Some(Command::Merge(args)) => commands::merge(args),
+        Some(Command::Compare(args)) => commands::compare_two(args),
+        Some(Command::Man) => commands::manual(),
+        Some(Command::Completions { shell }) => commands::completions(*shell),
+        Some(Command::Schema) => commands::schema(),
+    }
+}
+
+/// One run and its report.
+fn measure(settings: &Settings) -> Result<ExitCode, Failure> {
     // Opened before the run: a report that cannot be written is a run for nothing.
-    let file = settings.output.as_ref().map(|path| open(path)).transpose()?;
+    let file = settings.output.as_deref().map(open).transpose()?;
+    let hgrm = settings.series.hgrm.as_deref().map(live::create).transpose()?;
+    let mut live = Live::open(&settings.series, &settings.load)?;
 
-    let measured = drive::drive(&settings)?;
-    let doubts = Doubt::of(&settings.plan, &measured.recorder, &measured.end);
-    let verdict = doubt::verdict(&doubts);
-    let report = Report { settings: &settings, measured: &measured, doubts, verdict };
-    let rendered = match settings.format {
-        Format::Text => text::render(&report),
-        Format::Json => json::render(&report),
+    let record = drive::drive(&settings.load, &mut live)?;
+    if let (Some(file), Some(times)) = (hgrm, record.times.get("response")) {
+        replace(file, &output::hgrm::render(&times.histogram))
+            .map_err(|e| Failure::Run(format!("cannot write the distribution: {e}")))?;
+    }
+    let render = |record: &Record| match settings.format {
+        Format::Text => output::text::render(record, settings.load.latency),
+        Format::Json => json(record),
     };
+    conclude(&record, render, file)
+}
 
+/// Writes the report and finds the exit code: 0, 3 if an objective was missed, 4 if the run is
+/// void, which also an objective that was met does not make good.
+fn conclude(
+    record: &Record,
+    render: impl FnOnce(&Record) -> String,
+    file: Option<File>,
+) -> Result<ExitCode, Failure> {
+    let rendered = render(record);
     match file {
         Some(file) => replace(file, &rendered)
             .map_err(|e| Failure::Run(format!("cannot write the report: {e}")))?,
         None => print(&rendered)?,
     }
-    Ok(if verdict == Verdict::Void { ExitCode::from(4) } else { ExitCode::SUCCESS })
+    Ok(if record.verdict() == Verdict::Void {
+        ExitCode::from(4)
+    } else if record.slos.iter().any(|slo| !slo.holds) {
+        ExitCode::from(3)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// The record as one line of JSON.
+fn json(record: &Record) -> String {
+    let text = serde_json::to_string(record);
+    // Its keys are text and its numbers finite: there is nothing that JSON cannot say.
+    text.map(|text| text + "\n").unwrap_or_default()
 }
 
 /// One line on standard error. If nobody can read it there, the exit code still says it.

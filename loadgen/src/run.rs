@@ -1,16 +1,22 @@
-//! The engine: hands planned requests to connections and sees each to its end.
+//! The engine: hands planned requests to lanes and sees each to its end.
 //!
-//! The open-loop queue is a cursor into the plan. When a request comes due and a connection is
-//! idle, the dispatcher hands it over; when none is, it opens one, up to the bound; when the bound
-//! is reached, the request waits, and the first connection to finish takes it. There is no other
-//! queue, and nothing to drop from one.
+//! A lane carries one request after the other: over a connection of its own, or over one of the
+//! streams of an HTTP/2 connection. The open-loop queue is a cursor into the plan. When a request
+//! comes due and a lane is idle, the dispatcher hands it over; when none is, it opens one, up to
+//! the bound; when the bound is reached, the request waits, and the first lane to finish takes it,
+//! or it is skipped, as asked. There is no other queue, and nothing to drop from one. A closed
+//! loop is a plan whose next request is always due, so that the bound alone decides.
 //!
 //! Everything runs in the future that [`run`] returns, on one thread and without spawned tasks:
-//! connections are polled in the order in which they were woken, so a simulated run depends on
-//! nothing but the simulation, and dropping the future ends it all.
+//! lanes are polled in the order in which they were woken, so a simulated run depends on nothing
+//! but the simulation, and dropping the future ends it all.
 
-mod connection;
 mod desk;
+mod h1;
+mod h2;
+mod lane;
+mod options;
+mod tally;
 
 use std::cell::RefCell;
 use std::pin::pin;
@@ -19,7 +25,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use http::HeaderName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tower::Service;
@@ -27,56 +32,10 @@ use tower::Service;
 use crate::observer::Observer;
 use crate::pacer::Pacer;
 use crate::plan::Plan;
-use crate::target::{Encoded, Target};
-use connection::Worker;
 use desk::Desk;
-
-/// The longest timeout and drain; longer ones are taken for this, so that instants do not
-/// overflow.
-pub const MAX_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// How a plan is carried out.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What is sent.
-    pub target: Target,
-    /// What is dialled, as `host:port`.
-    pub address: String,
-    /// How long after its planned instant an answer is of use. A whole answer that comes later is
-    /// late, but not cancelled; a request that is past it before it could be sent is shed.
-    pub deadline: Option<Duration>,
-    /// How long one request may take from the begin of work on it, connecting included. Then it
-    /// is cancelled by closing its connection, and recorded as having taken exactly this long.
-    pub timeout: Duration,
-    /// The bound on connections, and so on requests in flight. They are opened as they are
-    /// needed.
-    pub max_connections: usize,
-    /// How long after the plan's end answers are waited for.
-    pub drain: Duration,
-    /// If set, each request carries its index in the plan, in decimal, in this header field.
-    pub index_header: Option<HeaderName>,
-    /// The instant that the plan counts from, for workers that start together; the begin of the
-    /// run if `None`.
-    pub start: Option<Instant>,
-}
-
-impl Options {
-    /// Ten seconds' timeout, longer than which no one waits for a page; as long to drain, so that
-    /// each request sent ends by itself; 128 connections, which carry 12,800 requests per second
-    /// of 10 ms each.
-    pub fn new(target: Target, address: impl Into<String>) -> Self {
-        Self {
-            target,
-            address: address.into(),
-            deadline: None,
-            timeout: Duration::from_secs(10),
-            max_connections: 128,
-            drain: Duration::from_secs(10),
-            index_header: None,
-            start: None,
-        }
-    }
-}
+use lane::{Lane, Shared};
+pub use options::{MAX_WAIT, Options, Overflow, Protocol};
+pub use tally::{Gauge, Gauges};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -87,20 +46,24 @@ pub struct RunEnd {
     pub interrupted: bool,
     /// The most requests in flight at once.
     pub peak_in_flight: usize,
-    /// The mean number of requests in flight.
+    /// The mean number of requests in flight: the time that requests spent in flight, by their
+    /// own records, over that of the run.
     pub mean_in_flight: f64,
+    /// The same as it was seen by counting at each change. By Little's law it is equal.
+    pub observed_in_flight: f64,
     /// The most connections open at once.
     pub peak_connections: usize,
 }
 
 impl RunEnd {
     /// Adds what another worker of the same run did at the same time. The peaks are added up, so
-    /// they are upper bounds from then on.
+    /// they are upper bounds from then on, unless [`Gauges`] tell them.
     pub fn merge(&mut self, other: &RunEnd) {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.interrupted |= other.interrupted;
         self.peak_in_flight += other.peak_in_flight;
         self.mean_in_flight += other.mean_in_flight;
+        self.observed_in_flight += other.observed_in_flight;
         self.peak_connections += other.peak_connections;
     }
 }
@@ -113,7 +76,7 @@ impl RunEnd {
 /// thread. Dropping it before it is ready leaves the requests in flight unrecorded.
 ///
 /// # Panics
-/// When `max_connections` is zero.
+/// When `max_connections` or the streams of a connection are zero.
 pub async fn run<C, P, O>(
     plan: Plan,
     mut options: Options,
@@ -128,23 +91,23 @@ where
     P: Pacer,
     O: Observer + ?Sized,
 {
-    assert!(options.max_connections > 0, "a run needs at least one connection");
+    assert!(options.max_lanes() > 0, "a run needs at least one connection and stream");
     options.timeout = options.timeout.min(MAX_WAIT);
     options.drain = options.drain.min(MAX_WAIT);
     let start = options.start.unwrap_or_else(Instant::now);
-    let request = Encoded::new(&options.target, options.index_header.as_ref());
     let desk = RefCell::new(Desk::new(&plan, &options, start, observer));
-    let worker = Worker { desk: &desk, request: &request, options: &options, connect };
+    let shared = Shared::new(&desk, &options, connect, start, plan.is_closed());
 
-    let mut workers = FuturesUnordered::new();
+    let mut lanes = FuturesUnordered::new();
+    let mut drivers = FuturesUnordered::new();
     let mut stop = pin!(stop);
     let mut drained = pin!(tokio::time::sleep_until(start + plan.end() + options.drain));
     let interrupted = loop {
         let step = desk.borrow_mut().dispatch(Instant::now());
         for slot in step.opened {
-            workers.push(worker.clone().work(slot));
+            lanes.push(Lane::new(&shared, slot).work());
         }
-        let in_flight = step.in_flight > 0;
+        let in_flight = step.in_flight;
         let mut due = pin!(async {
             match step.next_due {
                 Some(instant) => pacer.wait_until(instant, in_flight).await,
@@ -155,7 +118,10 @@ where
             if stop.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Wake::Stopped);
             }
-            while let Poll::Ready(Some(())) = workers.poll_next_unpin(cx) {}
+            while let Poll::Ready(Some(())) = lanes.poll_next_unpin(cx) {}
+            // Connections that lanes share are driven beside them.
+            drivers.extend(shared.take_drivers().into_iter().map(h2::Driver::run));
+            while let Poll::Ready(Some(())) = drivers.poll_next_unpin(cx) {}
             let news = desk.borrow_mut().take_news(in_flight);
             if news.all_ended {
                 return Poll::Ready(Wake::AllEnded);
@@ -172,14 +138,16 @@ where
         }
     };
     let end = Instant::now();
+    let peak_connections = shared.connections.peak();
     // Closes every connection before the books are.
-    drop(workers);
-    desk.into_inner().close(end, interrupted)
+    drop((lanes, drivers));
+    drop(shared);
+    RunEnd { peak_connections, ..desk.into_inner().close(end, interrupted) }
 }
 
 /// Why the dispatcher wakes.
 enum Wake {
-    /// A request may have come due, a connection idle, or the last answer been had.
+    /// A request may have come due, a lane idle, or the last answer been had.
     Dispatch,
     AllEnded,
     Drained,
@@ -188,14 +156,15 @@ enum Wake {
 
 /// What the dispatcher has to do after it has handed out what was due.
 struct Step {
-    /// Slots that need a connection; the first request of each is there.
+    /// Slots that need a lane; the first request of each is there.
     opened: Vec<usize>,
-    in_flight: usize,
-    /// When to look again; `None` if nothing is to be handed out before a connection is idle.
+    /// Something is in flight.
+    in_flight: bool,
+    /// When to look again; `None` if nothing is to be handed out before a lane is idle.
     next_due: Option<Instant>,
 }
 
-/// What changed while the connections were polled.
+/// What changed while the lanes were polled.
 struct News {
     /// The dispatcher's last step is out of date.
     changed: bool,

@@ -8,20 +8,24 @@ use std::time::Duration;
 /// The one end that a planned request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
-    /// A whole response with a status below 400 arrived within the deadline, if there is one.
+    /// A whole response with a good status, one below 400 unless others were asked for, arrived
+    /// within the deadline, if there is one.
     Ok,
     /// As [`Outcome::Ok`], but after the deadline: the answer came, and came too late.
     Late,
-    /// A whole response with a status of 400 or more.
+    /// A whole response with another status.
     Status,
+    /// A whole response with a good status and not the content that was asked for.
+    Invalid,
     /// No connection could be made.
     Connect,
     /// The connection ended before the response was whole.
     Closed,
     /// What arrived was not a well-formed HTTP response.
     Malformed,
-    /// The wire timeout passed; the request was cancelled by closing its connection. It is
-    /// recorded as having ended at exactly the limit.
+    /// The wire timeout passed, or the deadline where cancelling at it was asked for; the request
+    /// was cancelled by closing its connection or its stream. It is recorded as having ended at
+    /// exactly the limit.
     Timeout,
     /// Sent, and still without an answer when the run ended.
     Unfinished,
@@ -34,6 +38,27 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them, in the order in which they are listed.
+    pub const ALL: [Outcome; 12] = [
+        Outcome::Ok,
+        Outcome::Late,
+        Outcome::Status,
+        Outcome::Invalid,
+        Outcome::Connect,
+        Outcome::Closed,
+        Outcome::Malformed,
+        Outcome::Timeout,
+        Outcome::Unfinished,
+        Outcome::Shed,
+        Outcome::Skipped,
+        Outcome::Unsent,
+    ];
+
+    /// True when a whole response arrived.
+    pub fn was_answered(self) -> bool {
+        matches!(self, Outcome::Ok | Outcome::Late | Outcome::Status | Outcome::Invalid)
+    }
+
     /// True when work on the request began: it had a connection or asked for one.
     pub fn was_sent(self) -> bool {
         !matches!(self, Outcome::Shed | Outcome::Skipped | Outcome::Unsent)
@@ -57,6 +82,7 @@ impl Outcome {
             Outcome::Ok => "ok",
             Outcome::Late => "late",
             Outcome::Status => "status",
+            Outcome::Invalid => "invalid",
             Outcome::Connect => "connect",
             Outcome::Closed => "closed",
             Outcome::Malformed => "malformed",
@@ -81,12 +107,19 @@ pub struct Sample {
     /// When its first byte was handed to the connection; `None` if it never was. It stays the
     /// first send when an idle connection turned out to have ended and another was taken.
     pub sent: Option<Duration>,
+    /// When the first byte of its response arrived; `None` if none did.
+    pub first_byte: Option<Duration>,
     /// When its outcome was settled.
     pub finished: Duration,
     /// What became of it.
     pub outcome: Outcome,
     /// The status of the response, if a response head arrived.
     pub status: Option<u16>,
+    /// Which target it was for.
+    pub target: u32,
+    /// Which backend answered, by the number that
+    /// [`Event::Backend`](crate::Event::Backend) gave it; `None` if nobody said.
+    pub backend: Option<u32>,
 }
 
 impl Sample {

@@ -1,11 +1,21 @@
-//! What is sent: one request, checked once, encoded once.
+//! What is sent: a request, checked once and encoded once.
+//!
+//! Path, field values and body may have places that differ from request to request:
+//! `{{index}}` is the request's number in the plan, `{{random 1..1000}}` a number between those,
+//! `{{hex 16}}` so many random digits.
 
-use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+mod encoded;
+mod mix;
+mod template;
+
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+
+pub(crate) use encoded::{Encoded, Scratch};
+pub use mix::{Aim, MAX_TARGETS, MAX_WEIGHT, Mix};
+pub(crate) use template::Draw;
+use template::Template;
 
 /// The longest body of a request, in bytes; it is kept once, or once a connection when requests
 /// carry their index.
@@ -29,26 +39,25 @@ pub const MAX_REQUEST_HEAD: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     method: Method,
-    path_and_query: PathAndQuery,
+    scheme: Scheme,
+    /// As written, its places not filled in.
+    path_and_query: String,
     authority: Authority,
     headers: Vec<(HeaderName, HeaderValue)>,
-    body: Bytes,
+    body: Template,
 }
 
 impl Target {
-    /// A GET of a URL such as `http://host:port/path`.
+    /// A GET of a URL such as `http://host:port/path`, or https.
     ///
     /// # Errors
-    /// When the text is not such a URL; https is not supported yet.
+    /// When the text is not such a URL, or has a place that is none.
     pub fn from_url(url: &str) -> Result<Target, TargetError> {
         let unusable = || TargetError::Url(url.to_owned());
-        let uri: Uri = url.parse().map_err(|_| unusable())?;
-        if uri.scheme() == Some(&Scheme::HTTPS) {
-            return Err(TargetError::Https);
-        }
-        if uri.scheme() != Some(&Scheme::HTTP) {
-            return Err(unusable());
-        }
+        // Places are checked as the text that they stand for.
+        let uri: Uri = sampled(url.as_bytes())?.parse().map_err(|_| unusable())?;
+        let scheme = uri.scheme().filter(|s| [Scheme::HTTP, Scheme::HTTPS].contains(s));
+        let scheme = scheme.cloned().ok_or_else(unusable)?;
         let authority = uri.authority().ok_or_else(unusable)?;
         // A port that is no port would otherwise read as the default one.
         let port_is_sound = match authority.as_str().strip_prefix(authority.host()) {
@@ -59,13 +68,19 @@ impl Target {
         if authority.host().is_empty() || !port_is_sound {
             return Err(unusable());
         }
-        let path = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        let behind_scheme = url.split_once("://").map(|(_, rest)| rest).unwrap_or_default();
+        // Fails when a place stands within the authority.
+        let path = behind_scheme.strip_prefix(authority.as_str()).ok_or_else(unusable)?;
+        let path = path.split('#').next().unwrap_or_default();
+        // A query right behind the authority stands for a query of the root.
+        let root = if path.starts_with('/') { "" } else { "/" };
         Ok(Target {
             method: Method::GET,
-            path_and_query: path,
+            scheme,
+            path_and_query: format!("{root}{path}"),
             authority: authority.clone(),
             headers: Vec::new(),
-            body: Bytes::new(),
+            body: Template::default(),
         })
     }
 
@@ -87,7 +102,7 @@ impl Target {
     /// The same with one more header field. A `host` field takes the place of the URL's.
     ///
     /// # Errors
-    /// When name or value is not allowed in HTTP, the head would grow over
+    /// When name or value is not allowed in HTTP, a place is none, the head would grow over
     /// [`MAX_REQUEST_HEAD`], or the field belongs to the framing, which the generator decides:
     /// `content-length`, `transfer-encoding`, `trailer`, `te`, `expect` and `upgrade`.
     pub fn with_header(mut self, name: &str, value: &str) -> Result<Target, TargetError> {
@@ -97,29 +112,55 @@ impl Target {
         if [CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, TE, EXPECT, UPGRADE].contains(&parsed) {
             return Err(TargetError::Framing(parsed.as_str().to_owned()));
         }
+        Template::parse(value.as_bytes())?;
         self.headers.push((parsed, value));
-        if Encoded::new(&self, None).head.len() > MAX_REQUEST_HEAD {
+        if encoded::head(&self).len() > MAX_REQUEST_HEAD {
             return Err(TargetError::HeadTooLong);
         }
         Ok(self)
     }
 
-    /// The same with a body, which is sent with its length.
+    /// The same with a body, which is sent as it stands, with its length.
     ///
     /// # Errors
     /// When the body is longer than [`MAX_BODY`].
-    pub fn with_body(mut self, body: impl Into<Bytes>) -> Result<Target, TargetError> {
-        self.body = body.into();
-        if self.body.len() > MAX_BODY {
-            return Err(TargetError::BodyTooLong { length: self.body.len() });
+    pub fn with_body(mut self, body: impl AsRef<[u8]>) -> Result<Target, TargetError> {
+        let body = body.as_ref();
+        if body.len() > MAX_BODY {
+            return Err(TargetError::BodyTooLong { length: body.len() });
         }
+        self.body = Template::literal(body);
         Ok(self)
     }
 
-    /// The address that the URL names, as `host:port`; port 80 if it names none. What is dialled
-    /// is said apart from it, in [`Options::address`](crate::Options::address).
+    /// The same with a body whose places are filled in for each request.
+    ///
+    /// # Errors
+    /// When the body is longer than [`MAX_BODY`], or a place is none.
+    pub fn with_body_template(mut self, body: impl AsRef<[u8]>) -> Result<Target, TargetError> {
+        let body = body.as_ref();
+        if body.len() > MAX_BODY {
+            return Err(TargetError::BodyTooLong { length: body.len() });
+        }
+        self.body = Template::parse(body)?;
+        Ok(self)
+    }
+
+    /// The address that the URL names, as `host:port`; port 80 or 443 if it names none. What is
+    /// dialled is said apart from it, in [`Aim::address`].
     pub fn address(&self) -> String {
-        format!("{}:{}", self.authority.host(), self.authority.port_u16().unwrap_or(80))
+        let usual = if self.is_tls() { 443 } else { 80 };
+        format!("{}:{}", self.authority.host(), self.authority.port_u16().unwrap_or(usual))
+    }
+
+    /// The host that the URL names, without a port; an IPv6 address without its brackets.
+    pub fn host(&self) -> &str {
+        self.authority.host().trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// True for an https URL.
+    pub fn is_tls(&self) -> bool {
+        self.scheme == Scheme::HTTPS
     }
 
     /// The request's method.
@@ -127,102 +168,86 @@ impl Target {
         &self.method
     }
 
-    /// The request's path and query.
+    /// The request's path and query, its places not filled in.
     pub fn path_and_query(&self) -> &str {
-        self.path_and_query.as_str()
+        &self.path_and_query
     }
 
-    /// The URL that is requested.
+    /// The URL that is requested, its places not filled in.
     pub fn url(&self) -> String {
-        format!("http://{}{}", self.authority, self.path_and_query)
+        format!("{}://{}{}", self.scheme, self.authority, self.path_and_query)
+    }
+
+    /// The request without its body for HTTP/2, where fields of one connection have no place
+    /// (RFC 9113, section 8.2.2).
+    pub(crate) fn h2_head(
+        &self,
+        draw: Draw,
+        index_header: Option<&HeaderName>,
+    ) -> http::Request<()> {
+        let mut place = 0;
+        let mut text = Vec::new();
+        self.template(self.path_and_query.as_bytes()).render(draw, &mut place, &mut text);
+        let path = PathAndQuery::try_from(text.as_slice());
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        let mut authority = self.authority.clone();
+        for (name, value) in &self.headers {
+            if name == HOST {
+                authority = Authority::try_from(value.as_bytes()).unwrap_or(authority);
+                continue;
+            }
+            if [http::header::CONNECTION.as_str(), "keep-alive", "proxy-connection"]
+                .contains(&name.as_str())
+            {
+                continue;
+            }
+            text.clear();
+            self.template(value.as_bytes()).render(draw, &mut place, &mut text);
+            if let Ok(value) = HeaderValue::from_bytes(&text) {
+                headers.append(name, value);
+            }
+        }
+        if let Some(name) = index_header {
+            headers.append(name, HeaderValue::from(draw.index));
+        }
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(authority);
+        parts.path_and_query = Some(path.unwrap_or(PathAndQuery::from_static("/")));
+        let mut request = http::Request::new(());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = headers;
+        request
+    }
+
+    /// The body of one request.
+    pub(crate) fn h2_body(&self, draw: Draw) -> Vec<u8> {
+        // Behind the places of the head, of which there are fewer.
+        let mut place = 1 << 32;
+        let mut body = Vec::new();
+        self.body.render(draw, &mut place, &mut body);
+        body
+    }
+
+    /// True when every request is the same.
+    pub(crate) fn is_constant(&self) -> bool {
+        self.template(&encoded::head(self)).as_literal().is_some()
+            && self.body.as_literal().is_some()
+    }
+
+    /// Text of this target with its places; each was checked as it was put in.
+    fn template(&self, text: &[u8]) -> Template {
+        Template::parse(text).unwrap_or_else(|_| Template::literal(text))
     }
 }
 
-/// A target as bytes.
-#[derive(Clone, Debug)]
-pub(crate) struct Encoded {
-    /// Request line and fields; without the empty line if an index field is to follow.
-    head: Vec<u8>,
-    body: Bytes,
-    /// Head and body, when every request is the same.
-    whole: Option<Bytes>,
-    /// `name: ` of the index field.
-    index_field: Vec<u8>,
-    pub(crate) is_head: bool,
-    pub(crate) is_idempotent: bool,
-    /// The request itself asks for the connection to end.
-    pub(crate) closes: bool,
-}
-
-impl Encoded {
-    pub(crate) fn new(target: &Target, index_header: Option<&HeaderName>) -> Encoded {
-        let mut head = Vec::with_capacity(256);
-        let mut field = |parts: [&[u8]; 4]| parts.iter().for_each(|p| head.extend_from_slice(p));
-        let path = target.path_and_query.as_str();
-        // A query right behind the authority stands for a query of the root.
-        let root: &[u8] = if path.starts_with('/') { b"" } else { b"/" };
-        field([target.method.as_str().as_bytes(), b" ", root, path.as_bytes()]);
-        field([b" HTTP/1.1", b"\r\n", b"", b""]);
-        if !target.headers.iter().any(|(name, _)| name == HOST) {
-            field([b"host", b": ", target.authority.as_str().as_bytes(), b"\r\n"]);
-        }
-        for (name, value) in &target.headers {
-            field([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
-        }
-        let expects_body = [Method::POST, Method::PUT, Method::PATCH].contains(&target.method);
-        if expects_body || !target.body.is_empty() {
-            let length = target.body.len().to_string();
-            field([b"content-length", b": ", length.as_bytes(), b"\r\n"]);
-        }
-        let index_field = index_header.map(|name| format!("{name}: ")).unwrap_or_default();
-        let whole = index_header
-            .is_none()
-            .then(|| Bytes::from([head.as_slice(), b"\r\n", target.body.as_ref()].concat()));
-        let closes = target.headers.iter().any(|(name, value)| {
-            let items = value.as_bytes().split(|byte| *byte == b',');
-            name == CONNECTION
-                && items.into_iter().any(|i| i.trim_ascii().eq_ignore_ascii_case(b"close"))
-        });
-        Encoded {
-            head,
-            body: target.body.clone(),
-            whole,
-            index_field: index_field.into_bytes(),
-            is_head: target.method == Method::HEAD,
-            is_idempotent: target.method.is_idempotent(),
-            closes,
-        }
-    }
-
-    /// The bytes of the request with this index; `scratch` is where they are put together if
-    /// requests differ.
-    pub(crate) fn bytes<'a>(&'a self, index: u64, scratch: &'a mut Vec<u8>) -> &'a [u8] {
-        if let Some(whole) = &self.whole {
-            return whole;
-        }
-        scratch.clear();
-        scratch.extend_from_slice(&self.head);
-        scratch.extend_from_slice(&self.index_field);
-        push_decimal(scratch, index);
-        scratch.extend_from_slice(b"\r\n\r\n");
-        scratch.extend_from_slice(&self.body);
-        scratch
-    }
-}
-
-/// Appends a number in decimal, without allocating.
-fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0_u8; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
+/// Text with its places filled in, to check what it will look like.
+fn sampled(text: &[u8]) -> Result<String, TargetError> {
+    let mut out = Vec::new();
+    Template::parse(text)?.render(Draw { seed: 0, index: 0 }, &mut 0, &mut out);
+    Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
 /// A request that cannot be sent.
@@ -231,9 +256,23 @@ pub enum TargetError {
     /// Not a URL of the form wanted.
     #[error("`{0}` is not a URL to request; write it as http://host:port/path")]
     Url(String),
-    /// An https URL.
-    #[error("https is not supported yet; use an http URL")]
-    Https,
+    /// A place that is none.
+    #[error(
+        "`{{{{{0}}}}}` is no place; write {{{{index}}}}, {{{{random 1..1000}}}} or {{{{hex 16}}}}"
+    )]
+    Template(String),
+    /// No targets, or too many.
+    #[error("{count} targets cannot be asked; give 1 to {MAX_TARGETS}")]
+    Count {
+        /// How many there are.
+        count: usize,
+    },
+    /// Not a weight.
+    #[error("a weight of {weight} cannot be drawn by; give a whole number from 1 to {MAX_WEIGHT}")]
+    Weight {
+        /// The weight.
+        weight: u32,
+    },
     /// Not a method that can be timed.
     #[error("`{0}` is not a method to request; write GET, POST or the like")]
     Method(String),
@@ -261,7 +300,8 @@ mod tests {
 
     fn text(target: &Target, index_header: Option<&HeaderName>, index: u64) -> String {
         let encoded = Encoded::new(target, index_header);
-        String::from_utf8(encoded.bytes(index, &mut Vec::new()).to_vec()).unwrap()
+        let draw = Draw { seed: 0, index };
+        String::from_utf8(encoded.bytes(draw, &mut Scratch::default()).to_vec()).unwrap()
     }
 
     #[test]
@@ -285,6 +325,7 @@ mod tests {
             ("http://example:8080/x", "example:8080"),
             ("http://[::1]:9/", "[::1]:9"),
             ("HTTP://example/", "example:80"),
+            ("https://example/", "example:443"),
         ] {
             assert_eq!(Target::from_url(url).unwrap().address(), address);
         }
@@ -309,7 +350,8 @@ mod tests {
         ] {
             assert_eq!(Target::from_url(url), Err(TargetError::Url(url.to_owned())), "{url}");
         }
-        assert_eq!(Target::from_url("https://h/"), Err(TargetError::Https));
+        assert!(matches!(Target::from_url("http://h/{{x}}"), Err(TargetError::Template(_))));
+        assert!(matches!(Target::from_url("http://{{index}}/"), Err(TargetError::Url(_))));
     }
 
     #[test]
@@ -329,14 +371,22 @@ mod tests {
         assert_eq!(target.with_header("a", &long), Err(TargetError::HeadTooLong));
     }
 
-    proptest! {
-        #[test]
-        fn numbers_read_as_written(number: u64) {
-            let mut out = Vec::new();
-            push_decimal(&mut out, number);
-            prop_assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
-        }
+    #[test]
+    fn places_are_filled_in_and_the_length_is_that_of_the_filled_body() {
+        let target = Target::from_url("http://h/{{index}}?q={{random 5..5}}#f").unwrap();
+        let target = target.with_method("PUT").unwrap().with_header("a", "b{{index}}").unwrap();
+        let target = target.with_body_template("<{{index}}>").unwrap();
+        assert_eq!(
+            text(&target, None, 120),
+            "PUT /120?q=5 HTTP/1.1\r\nhost: h\r\na: b120\r\ncontent-length: 5\r\n\r\n<120>"
+        );
+        let head = target.h2_head(Draw { seed: 0, index: 7 }, None);
+        assert_eq!(head.uri(), "http://h/7?q=5");
+        assert_eq!(head.headers()["a"], "b7");
+        assert_eq!(target.h2_body(Draw { seed: 0, index: 7 }), b"<7>");
+    }
 
+    proptest! {
         #[test]
         fn any_text_is_a_target_or_an_error(url: String, method: String, name: String) {
             let _ = Target::from_url(&url);

@@ -3,21 +3,24 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::cell::Cell;
-use std::future::{Ready, pending, ready};
+use std::future::{Ready, pending};
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf,
+};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 use tower::Service;
 
 use loadgen::{
-    Accounting, Arrivals, Event, Observer, Options, Outcome, Plan, Recorder, RunEnd, Sample,
-    SleepPacer, Target,
+    Accounting, Arrivals, Event, Observer, Options, Outcome, Overflow, Plan, Recorder, RunEnd,
+    Sample, SleepPacer, Target, TargetError,
 };
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -39,6 +42,12 @@ enum Act {
     Stall,
     /// Sends a byte of a good answer every 10 ms.
     Trickle,
+    /// Ends its half of the connection without an answer, and goes on listening.
+    HalfClose,
+    /// Sends this, and the connection is reset.
+    Reset(&'static [u8]),
+    /// Answers with a head of 64 kB, 1 kB at a time.
+    HugeHead,
 }
 
 /// What a scripted server does when it is dialled.
@@ -80,12 +89,51 @@ impl Dialler {
     }
 }
 
+/// A stream that ends in a reset, once it was told to and what came before has been read.
+struct Wire {
+    io: DuplexStream,
+    reset: Rc<Cell<bool>>,
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = room.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, room))?;
+        if room.filled().len() == before && self.reset.get() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
 impl Service<String> for Dialler {
-    type Response = DuplexStream;
+    type Response = Wire;
     type Error = io::Error;
     type Future = futures_util::future::Either<
-        Ready<io::Result<DuplexStream>>,
-        std::future::Pending<io::Result<DuplexStream>>,
+        Ready<io::Result<Wire>>,
+        std::future::Pending<io::Result<Wire>>,
     >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -97,19 +145,22 @@ impl Service<String> for Dialler {
         match self.door {
             Door::Ignore => return Either::Right(pending()),
             Door::Refuse => {
-                return Either::Left(ready(Err(io::ErrorKind::ConnectionRefused.into())));
+                return Either::Left(std::future::ready(Err(
+                    io::ErrorKind::ConnectionRefused.into()
+                )));
             }
             Door::Open => {}
         }
         let connection = self.dialled.get();
         self.dialled.set(connection + 1);
         let (client, server) = tokio::io::duplex(self.capacity);
-        tokio::task::spawn_local(serve(server, connection, self.clone()));
-        Either::Left(ready(Ok(client)))
+        let reset = Rc::new(Cell::new(false));
+        tokio::task::spawn_local(serve(server, connection, self.clone(), reset.clone()));
+        Either::Left(std::future::ready(Ok(Wire { io: client, reset })))
     }
 }
 
-async fn serve(mut stream: DuplexStream, connection: u64, dialler: Dialler) {
+async fn serve(mut stream: DuplexStream, connection: u64, dialler: Dialler, reset: Rc<Cell<bool>>) {
     let mut buffer = Vec::new();
     for request in 0.. {
         while !buffer.windows(4).any(|w| w == b"\r\n\r\n") {
@@ -139,6 +190,25 @@ async fn serve(mut stream: DuplexStream, connection: u64, dialler: Dialler) {
                 return;
             }
             Act::Stall => pending().await,
+            Act::HalfClose => {
+                let _ = stream.shutdown().await;
+                while matches!(stream.read(&mut [0; 64]).await, Ok(1..)) {}
+                return;
+            }
+            Act::Reset(bytes) => {
+                let _ = stream.write_all(bytes).await;
+                reset.set(true);
+                return;
+            }
+            Act::HugeHead => {
+                let field = format!("a: {}\r\n", "x".repeat(1019));
+                let mut head = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n".to_vec();
+                (0..63).for_each(|_| head.extend_from_slice(field.as_bytes()));
+                head.extend_from_slice(b"\r\n");
+                if stream.write_all(&head).await.is_err() {
+                    return;
+                }
+            }
             Act::Trickle => {
                 for byte in OK {
                     tokio::time::sleep(ms(10)).await;
@@ -172,7 +242,9 @@ impl Ran {
         prop_assert_eq!(indices, (0..plan.len()).collect::<Vec<_>>());
         let planned: Vec<Duration> = plan.instants().collect();
         for sample in &self.samples {
-            prop_assert_eq!(sample.planned, planned[sample.index as usize]);
+            // A closed loop's instants are made as it goes.
+            let planned = planned.get(sample.index as usize);
+            prop_assert!(planned.is_none_or(|at| *at == sample.planned), "{:?}", sample);
             if let Some(sent) = sample.sent {
                 prop_assert!(sample.planned <= sent && sent <= sample.finished, "{:?}", sample);
             }
@@ -181,9 +253,16 @@ impl Ran {
     }
 }
 
+fn target() -> Target {
+    Target::from_url("http://server/").unwrap()
+}
+
 fn options() -> Options {
-    let target = Target::from_url("http://server/").unwrap();
-    Options { timeout: ms(500), drain: ms(1000), ..Options::new(target, "server:80") }
+    with_target(Ok(target()))
+}
+
+fn with_target(target: Result<Target, TargetError>) -> Options {
+    Options { timeout: ms(500), drain: ms(1000), ..Options::new(target.unwrap(), "server:80") }
 }
 
 fn run(plan: &Plan, options: Options, dialler: &Dialler) -> Ran {
@@ -231,7 +310,11 @@ fn a_quick_server_is_asked_on_time_over_one_connection() {
 fn each_kind_of_server_fills_its_own_bin() {
     let answer = |bytes| Act::Answer { after: ms(1), bytes };
     type Bin = fn(&Accounting) -> u64;
-    let cases: [(Act, Bin); 14] = [
+    let cases: [(Act, Bin); 18] = [
+        (Act::HalfClose, |a| a.closed),
+        (Act::Reset(b""), |a| a.closed),
+        (Act::Reset(b"HTTP/1.1 200 OK\r\n\r\nuntil"), |a| a.closed),
+        (Act::HugeHead, |a| a.ok),
         (answer(OK), |a| a.ok),
         (answer(b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n"), |a| a.ok),
         (answer(b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"), |a| a.status),
@@ -398,8 +481,7 @@ fn a_run_that_is_stopped_at_once_sends_nothing() {
 fn a_connection_that_ended_while_idle_is_noticed_before_it_is_used() {
     for method in ["GET", "POST"] {
         let dialler = Dialler::always(Act::AnswerAndClose(OK));
-        let target = options().target.with_method(method).unwrap();
-        let ran = run(&count(100.0, 20), Options { target, ..options() }, &dialler);
+        let ran = run(&count(100.0, 20), with_target(target().with_method(method)), &dialler);
         assert_eq!((ran.books().ok, ran.recorder.retried), (20, 0));
         assert_eq!(dialler.dialled.get(), 20);
     }
@@ -419,8 +501,8 @@ fn a_request_that_met_a_closing_connection_is_sent_again_if_that_is_safe() {
     // The time that the first try took is part of the answer's.
     assert!(ran.samples.iter().all(|s| s.sent == Some(s.planned)));
     assert!(ran.samples[1..].iter().all(|s| s.response_time() == ms(40)));
-    let target = options().target.with_method("POST").unwrap();
-    let ran = run(&count(10.0, 20), Options { target, ..options() }, &Dialler::new(script));
+    let ran =
+        run(&count(10.0, 20), with_target(target().with_method("POST")), &Dialler::new(script));
     assert_eq!((ran.books().ok, ran.books().closed, ran.recorder.retried), (10, 10, 0));
     // On a new connection nothing is sent twice.
     let ran = run(&count(100.0, 20), options(), &Dialler::always(Act::Close { after: ms(0) }));
@@ -437,8 +519,7 @@ fn no_connection_is_reused_that_the_server_or_the_request_closes() {
         assert_eq!(dialler.dialled.get(), 20);
     }
     let dialler = Dialler::always(Act::Answer { after: ms(0), bytes: OK });
-    let target = options().target.with_header("connection", "close").unwrap();
-    run(&count(100.0, 20), Options { target, ..options() }, &dialler);
+    run(&count(100.0, 20), with_target(target().with_header("connection", "close")), &dialler);
     assert_eq!(dialler.dialled.get(), 20);
 }
 
@@ -461,10 +542,9 @@ fn an_answer_before_the_end_of_the_request_is_heard() {
     // The body does not fit in the stream, and the server answers without reading it.
     let early: &[u8] = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
     let dialler = Dialler::always(Act::AnswerAndClose(early));
-    let target = options().target.with_method("POST").unwrap();
-    let target = target.with_body(vec![b'x'; 100_000]).unwrap();
-    let ran = run(&count(100.0, 5), Options { target, ..options() }, &dialler);
-    assert_eq!((ran.books().status, ran.recorder.statuses.get(&413)), (5, Some(&5)));
+    let target = target().with_method("POST").unwrap().with_body(vec![b'x'; 100_000]);
+    let ran = run(&count(100.0, 5), with_target(target), &dialler);
+    assert_eq!((ran.books().status, ran.recorder.statuses[&413].accounting.status), (5, 5));
 }
 
 #[test]
@@ -517,6 +597,9 @@ fn any_act() -> impl Strategy<Value = Act> {
         b"HTTP/1.1 200 OK\r\n\r\nuntil the end",
         b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\na",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         b"nonsense\r\n\r\n",
         b"",
     ];
@@ -525,9 +608,127 @@ fn any_act() -> impl Strategy<Value = Act> {
         4 => (0_u64..300, bytes()).prop_map(|(after, bytes)| Act::Answer { after: ms(after), bytes }),
         1 => bytes().prop_map(Act::AnswerAndClose),
         1 => (0_u64..300).prop_map(|after| Act::Close { after: ms(after) }),
+        1 => bytes().prop_map(Act::Reset),
         1 => Just(Act::Stall),
         1 => Just(Act::Trickle),
+        1 => Just(Act::HalfClose),
+        1 => Just(Act::HugeHead),
     ]
+}
+
+#[test]
+fn skipping_sends_what_finds_room_on_time_and_nothing_else() {
+    // Two at once, 100 ms each, so 20 per second of 100.
+    let dialler = Dialler::always(Act::Answer { after: ms(100), bytes: OK });
+    let limits = |overflow| Options { max_connections: 2, overflow, ..options() };
+    let ran = run(&count(100.0, 100), limits(Overflow::Skip), &dialler);
+    let books = ran.books();
+    assert_eq!(books.ok + books.skipped, 100);
+    assert!((18..=22).contains(&books.ok), "{books:?}");
+    let sent = || ran.samples.iter().filter(|s| s.outcome == Outcome::Ok);
+    assert!(sent().all(|s| s.response_time() < ms(115)));
+    // Those skipped are told of when they were due, not when there was room again.
+    let skipped = || ran.samples.iter().filter(|s| s.outcome == Outcome::Skipped);
+    assert!(skipped().all(|s| s.finished - s.planned < ms(2)));
+    let queued = Options { drain: ms(10_000), ..limits(Overflow::Queue) };
+    let ran = run(&count(100.0, 100), queued, &dialler);
+    assert_eq!((ran.books().ok, ran.books().skipped), (100, 0));
+    assert!(ran.recorder.response.max() > ms(3900));
+}
+
+#[test]
+fn fewer_may_be_in_flight_than_there_are_connections() {
+    let dialler = Dialler::always(Act::Answer { after: ms(50), bytes: OK });
+    let options = Options { max_in_flight: Some(3), ..options() };
+    let ran = run(&count(1000.0, 30), options, &dialler);
+    assert_eq!((ran.books().ok, ran.end.peak_in_flight), (30, 3));
+    assert_eq!(ran.end.peak_connections, 3);
+}
+
+#[test]
+fn a_request_is_cancelled_at_its_deadline_only_if_asked() {
+    let dialler = Dialler::always(Act::Answer { after: ms(200), bytes: OK });
+    let with = |cancel_at_deadline| {
+        let deadline = Some(ms(100));
+        run(&count(10.0, 5), Options { deadline, cancel_at_deadline, ..options() }, &dialler)
+    };
+    assert_eq!(with(false).books().late, 5);
+    let cancelled = with(true);
+    assert_eq!(cancelled.books().timeout, 5);
+    assert!(cancelled.samples.iter().all(|s| s.response_time() == ms(100)));
+}
+
+#[test]
+fn a_closed_loop_keeps_every_connection_busy() {
+    let dialler = Dialler::always(Act::Answer { after: ms(10), bytes: OK });
+    let plan = Plan::closed(ms(1000)).unwrap();
+    let mut observer = (Recorder::new(), Vec::new());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let options = Options { max_connections: 4, ..options() };
+    let engine = loadgen::run(plan, options, dialler.clone(), SleepPacer, pending(), &mut observer);
+    let end = LocalSet::new().block_on(&runtime, engine);
+    let books = observer.0.accounting;
+    assert_eq!(observer.0.verify(), Ok(()));
+    // Four at once for a second, 10 ms each and a millisecond of the clock's grain.
+    assert!((340..=404).contains(&books.ok) && books.ok == books.planned, "{books:?}");
+    assert_eq!((dialler.dialled.get(), end.peak_in_flight), (4, 4));
+    assert!((end.mean_in_flight - end.observed_in_flight).abs() < 0.05, "{end:?}");
+    assert!(observer.0.connection_wait.is_empty());
+}
+
+#[test]
+fn a_closed_loop_that_is_refused_does_not_race() {
+    let mut dialler = Dialler::always(Act::Stall);
+    dialler.door = Door::Refuse;
+    let plan = Plan::closed_with_count(50).unwrap();
+    let ran = run(&plan, Options { max_connections: 2, ..options() }, &dialler);
+    assert_eq!(ran.books().connect, 50);
+    assert!(ran.end.elapsed >= ms(240), "{:?}", ran.end.elapsed);
+}
+
+#[test]
+fn a_connection_is_worn_after_as_many_requests_as_it_may_carry() {
+    let dialler = Dialler::always(Act::Answer { after: ms(0), bytes: OK });
+    let worn = |n| Options { requests_per_connection: std::num::NonZeroU32::new(n), ..options() };
+    for (n, connections) in [(1, 20), (4, 5), (20, 1)] {
+        let before = dialler.dialled.get();
+        assert_eq!(run(&count(100.0, 20), worn(n), &dialler).books().ok, 20);
+        assert_eq!(dialler.dialled.get() - before, connections);
+    }
+}
+
+#[test]
+fn the_first_byte_is_told_apart_from_the_last() {
+    let ran = run(&count(10.0, 5), options(), &Dialler::always(Act::Trickle));
+    for sample in &ran.samples {
+        let (sent, heard) = (sample.sent.unwrap(), sample.first_byte.unwrap());
+        assert!((10..=12).contains(&(heard - sent).as_millis()), "{sample:?}");
+        assert!(sample.finished - heard >= ms(300), "{sample:?}");
+    }
+}
+
+/// Whatever happens in a millisecond, the run may be stopped in it.
+#[test]
+fn the_books_balance_at_every_instant_of_interruption() {
+    let script = |connection, request| match (connection + request) % 5 {
+        0 => Act::Answer { after: ms(7), bytes: OK },
+        1 => Act::Trickle,
+        2 => Act::Close { after: ms(3) },
+        3 => Act::Reset(b"HTTP/1.1 2"),
+        _ => Act::Stall,
+    };
+    let plan = Plan::new(Arrivals::Poisson, 200.0, ms(300), 3).unwrap();
+    let limits = || Options { max_connections: 5, timeout: ms(60), drain: ms(100), ..options() };
+    for stop in 0..=420 {
+        let ran = run_until(&plan, limits(), &Dialler::new(script), Some(ms(stop)));
+        assert_eq!(ran.books().planned, plan.len());
+        let ended = ran.samples.iter().map(|s| s.finished).max().unwrap();
+        assert!(ended <= ms(stop.max(1)), "{ended:?} at {stop}");
+    }
 }
 
 proptest! {
@@ -542,12 +743,21 @@ proptest! {
         rate in 20_u32..2000,
         max_connections in 1_usize..20,
         deadline in prop::option::of(0_u64..400),
+        cancel_at_deadline: bool,
+        skips: bool,
+        closed: bool,
         drain in 0_u64..700,
         stop in prop::option::of(0_u64..1200),
         capacity in 1_usize..100,
     ) {
         let arrivals = if poisson { Arrivals::Poisson } else { Arrivals::Constant };
-        let plan = Plan::new(arrivals, f64::from(rate), ms(500), seed).unwrap();
+        let plan = match closed {
+            true => Plan::closed_with_count(u64::from(rate)),
+            false => Plan::new(arrivals, f64::from(rate), ms(500), seed),
+        };
+        let plan = plan.unwrap();
+        // A closed loop ends when its requests do, or is stopped.
+        let stop = stop.or(closed.then_some(1200));
         let mut dialler = Dialler::new(move |connection, request| {
             acts[(connection * 7 + request) as usize % acts.len()]
         });
@@ -555,6 +765,8 @@ proptest! {
         let options = Options {
             max_connections,
             deadline: deadline.map(ms),
+            cancel_at_deadline,
+            overflow: if skips { Overflow::Skip } else { Overflow::Queue },
             drain: ms(drain),
             timeout: ms(250),
             ..options()
@@ -562,6 +774,8 @@ proptest! {
         let ran = run_until(&plan, options, &dialler, stop.map(ms));
         prop_assert!(ran.end.peak_in_flight <= max_connections);
         prop_assert!(ran.end.peak_connections <= max_connections);
-        prop_assert!(ran.end.elapsed <= ms(500 + drain + 1));
+        prop_assert!(closed || ran.end.elapsed <= ms(500 + drain + 1));
+        let (by_times, by_count) = (ran.end.mean_in_flight, ran.end.observed_in_flight);
+        prop_assert!((by_times - by_count).abs() < 0.05 * by_count + 0.2, "{:?}", ran.end);
     }
 }

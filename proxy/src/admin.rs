@@ -1,9 +1,17 @@
-//! Looking at a running sidecar: readiness, statistics, endpoints.
+//! Looking at a running sidecar, and turning the few things on it that can be turned.
 //!
-//! Paths are Envoy's, because people's hands know them.
+//! Paths are Envoy's, because people's hands know them. What changes something takes POST alone: a
+//! page that is fetched by a crawler or a prefetching browser must not end a process.
+//!
+//! What is shown comes from an [`Inspect`], which the shell is; what is turned is in [`Controls`],
+//! which the shell listens to.
+
+mod sidecar;
+mod view;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -12,139 +20,219 @@ use http_body_util::Full;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::policy::balance::EndpointId;
-use crate::stack::Stack;
-use crate::telemetry::EndpointSnapshot;
+pub use sidecar::Sidecar;
+pub use view::{ClusterView, EjectionView, EndpointState, EndpointView, ServerView};
+
+use crate::telemetry::Telemetry;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const JSON_LINES: &str = "application/jsonl";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-const INDEX: &str = "\
-/ready                  200 while requests are welcome, 503 while draining
-/stats/prometheus       counters, gauges and histograms
-/clusters               endpoints with their counts and load
-/clusters?format=json   the same for machines
-";
+/// A sidecar as the admin endpoint sees it.
+pub trait Inspect: Send + Sync {
+    /// Its clusters, in the order of the configuration.
+    fn clusters(&self) -> Vec<ClusterView>;
 
-/// What the admin endpoint shows.
-#[derive(Clone)]
-pub struct Admin {
-    stack: Arc<Stack>,
-    drain: CancellationToken,
+    /// The process.
+    fn server_info(&self) -> ServerView;
+
+    /// The configuration as it was read, as JSON.
+    fn config_dump(&self) -> String;
+
+    /// What it counted and remembers.
+    fn telemetry(&self) -> &Telemetry;
 }
 
+/// What can be turned from outside.
+#[derive(Debug, Default)]
+pub struct Controls {
+    /// Cancelled when listeners are to close and what is in flight is to finish; the process stays.
+    pub drain_listeners: CancellationToken,
+    /// Cancelled when the process is to drain and end, as by SIGTERM.
+    pub quit: CancellationToken,
+    fails_health_checks: AtomicBool,
+}
+
+impl Controls {
+    /// Whether checks from outside are to fail, so that others stop sending.
+    pub fn fails_health_checks(&self) -> bool {
+        self.fails_health_checks.load(Ordering::Acquire)
+    }
+}
+
+/// Answers requests about a sidecar.
+#[derive(Clone)]
+pub struct Admin {
+    inspect: Arc<dyn Inspect>,
+    controls: Arc<Controls>,
+}
+
+/// What a path does.
+#[derive(Clone, Copy)]
+enum Page {
+    Shows(fn(&Admin, &str) -> Response<Full<Bytes>>),
+    Turns(fn(&Controls) -> &'static str),
+}
+
+/// Every path there is, with what it does in one line.
+const PAGES: &[(&str, &str, Page)] = &[
+    ("/ready", "200 while requests are welcome, 503 while not", Page::Shows(Admin::ready)),
+    ("/server_info", "version, uptime, workers, seed", Page::Shows(Admin::server_info)),
+    ("/config_dump", "the configuration as it was read", Page::Shows(Admin::config_dump)),
+    (
+        "/clusters",
+        "endpoints with state, load and counts; ?format=json",
+        Page::Shows(Admin::clusters),
+    ),
+    ("/events", "ejections, panics and the like, as JSON lines", Page::Shows(Admin::events)),
+    ("/stats", "counters as name: value; ?filter=TEXT, ?usedonly", Page::Shows(Admin::stats)),
+    ("/stats/prometheus", "all statistics as OpenMetrics", Page::Shows(Admin::prometheus)),
+    (
+        "/healthcheck/fail",
+        "POST: /ready fails, so that others stop sending",
+        Page::Turns(|controls| {
+            controls.fails_health_checks.store(true, Ordering::Release);
+            "health checks fail\n"
+        }),
+    ),
+    (
+        "/healthcheck/ok",
+        "POST: takes that back",
+        Page::Turns(|controls| {
+            controls.fails_health_checks.store(false, Ordering::Release);
+            "health checks pass\n"
+        }),
+    ),
+    (
+        "/drain_listeners",
+        "POST: no new connections; what is in flight finishes",
+        Page::Turns(|controls| {
+            controls.drain_listeners.cancel();
+            "draining listeners\n"
+        }),
+    ),
+    (
+        "/quitquitquit",
+        "POST: drains, then ends the process",
+        Page::Turns(|controls| {
+            controls.quit.cancel();
+            "quitting\n"
+        }),
+    ),
+];
+
 impl Admin {
-    /// Shows `stack`, which is not ready any more once `drain` is cancelled.
-    pub fn new(stack: Arc<Stack>, drain: CancellationToken) -> Self {
-        Self { stack, drain }
+    /// Shows what `inspect` tells and turns `controls`.
+    pub fn of(inspect: Arc<dyn Inspect>, controls: Arc<Controls>) -> Self {
+        Self { inspect, controls }
     }
 
     /// Answers one request.
     pub fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        if !matches!(path, "/" | "/ready" | "/stats/prometheus" | "/clusters") {
-            let hint = format!("there is no {path} here; there is\n{INDEX}");
-            return reply(StatusCode::NOT_FOUND, TEXT, hint);
+        if path == "/" {
+            return show(request.method(), || reply(StatusCode::OK, TEXT, index()));
         }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response =
-                reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
-        }
-        match path {
-            "/ready" if self.drain.is_cancelled() => {
-                reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "DRAINING\n".to_owned())
+        let query = request.uri().query().unwrap_or_default();
+        match PAGES.iter().find(|(of, ..)| *of == path) {
+            Some((.., Page::Shows(page))) => show(request.method(), || page(self, query)),
+            Some((.., Page::Turns(turn))) if *request.method() == Method::POST => {
+                reply(StatusCode::OK, TEXT, turn(&self.controls).to_owned())
             }
-            "/ready" => reply(StatusCode::OK, TEXT, "LIVE\n".to_owned()),
-            "/stats/prometheus" => {
-                reply(StatusCode::OK, OPEN_METRICS, self.stack.telemetry().exposition())
+            Some((.., Page::Turns(_))) => not_allowed("POST", "only POST, because it acts\n"),
+            None => {
+                let hint = format!("there is no {path} here; there is\n{}", index());
+                reply(StatusCode::NOT_FOUND, TEXT, hint)
             }
-            "/clusters" if request.uri().query() == Some("format=json") => self.clusters_json(),
-            "/clusters" => reply(StatusCode::OK, TEXT, clusters_text(&self.clusters())),
-            _ => reply(StatusCode::OK, TEXT, INDEX.to_owned()),
         }
     }
 
-    fn clusters_json(&self) -> Response<Full<Bytes>> {
-        match serde_json::to_string_pretty(&self.clusters()) {
-            Ok(json) => reply(StatusCode::OK, JSON, json + "\n"),
-            Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+    fn ready(&self, _query: &str) -> Response<Full<Bytes>> {
+        let Controls { drain_listeners, quit, .. } = &*self.controls;
+        if drain_listeners.is_cancelled() || quit.is_cancelled() {
+            return reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "DRAINING\n".to_owned());
+        }
+        if self.controls.fails_health_checks() {
+            return reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "FAILING\n".to_owned());
+        }
+        reply(StatusCode::OK, TEXT, "LIVE\n".to_owned())
+    }
+
+    fn server_info(&self, _query: &str) -> Response<Full<Bytes>> {
+        json(&self.inspect.server_info())
+    }
+
+    fn config_dump(&self, _query: &str) -> Response<Full<Bytes>> {
+        reply(StatusCode::OK, JSON, self.inspect.config_dump())
+    }
+
+    fn clusters(&self, query: &str) -> Response<Full<Bytes>> {
+        let clusters = self.inspect.clusters();
+        if parameter(query, "format") == Some("json") {
+            return json(&clusters);
+        }
+        reply(StatusCode::OK, TEXT, view::clusters_text(&clusters))
+    }
+
+    fn events(&self, _query: &str) -> Response<Full<Bytes>> {
+        match self.inspect.telemetry().timeline().snapshot().json_lines() {
+            Ok(lines) => reply(StatusCode::OK, JSON_LINES, lines),
+            Err(error) => broken(&error),
         }
     }
 
-    fn clusters(&self) -> Vec<ClusterView> {
-        let clusters = self.stack.clusters().iter();
-        clusters
-            .map(|cluster| ClusterView {
-                name: cluster.name.clone(),
-                balance: cluster.strategy,
-                endpoints: cluster
-                    .endpoints
-                    .iter()
-                    .enumerate()
-                    .map(|(place, endpoint)| EndpointView {
-                        address: endpoint.addr.to_string(),
-                        counts: endpoint.stats.snapshot(),
-                        cx_idle: endpoint.pool.idle_count(),
-                        latency_estimate_ms: cluster
-                            .load(EndpointId(place))
-                            .latency_estimate
-                            .map(|latency| latency.as_secs_f64() * 1e3),
-                    })
-                    .collect(),
-            })
-            .collect()
+    fn stats(&self, query: &str) -> Response<Full<Bytes>> {
+        let filter = parameter(query, "filter").unwrap_or_default();
+        let used_only = parameter(query, "usedonly").is_some();
+        let stats = self.inspect.telemetry().plain_stats(filter, used_only);
+        reply(StatusCode::OK, TEXT, stats)
+    }
+
+    fn prometheus(&self, _query: &str) -> Response<Full<Bytes>> {
+        reply(StatusCode::OK, OPEN_METRICS, self.inspect.telemetry().exposition())
     }
 }
 
-#[derive(Serialize)]
-struct ClusterView {
-    name: String,
-    balance: &'static str,
-    endpoints: Vec<EndpointView>,
-}
-
-#[derive(Serialize)]
-struct EndpointView {
-    address: String,
-    #[serde(flatten)]
-    counts: EndpointSnapshot,
-    cx_idle: usize,
-    latency_estimate_ms: Option<f64>,
-}
-
-/// Envoy's `cluster::endpoint::key::value` lines.
-fn clusters_text(clusters: &[ClusterView]) -> String {
+/// A line for each page.
+fn index() -> String {
     let mut text = String::new();
-    for cluster in clusters {
-        let _ = writeln!(text, "{}::balance::{}", cluster.name, cluster.balance);
-        for endpoint in &cluster.endpoints {
-            let counts = &endpoint.counts;
-            let rows = [
-                ("rq_total", counts.rq_total.to_string()),
-                ("rq_active", counts.rq_active.to_string()),
-                ("rq_success", counts.rq_success.to_string()),
-                ("rq_error", counts.rq_error.to_string()),
-                ("rq_timeout", counts.rq_timeout.to_string()),
-                ("rq_failed", counts.rq_failed.to_string()),
-                ("rq_cancelled", counts.rq_cancelled.to_string()),
-                ("cx_total", counts.cx_total.to_string()),
-                ("cx_active", counts.cx_active.to_string()),
-                ("cx_idle", endpoint.cx_idle.to_string()),
-                ("cx_connect_fail", counts.cx_connect_fail.to_string()),
-            ];
-            for (key, value) in rows {
-                let _ = writeln!(text, "{}::{}::{key}::{value}", cluster.name, endpoint.address);
-            }
-            if let Some(ms) = endpoint.latency_estimate_ms {
-                let (name, address) = (&cluster.name, &endpoint.address);
-                let _ = writeln!(text, "{name}::{address}::latency_estimate_ms::{ms:.3}");
-            }
-        }
+    for (path, summary, _) in PAGES {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{path:<19}{summary}");
     }
     text
+}
+
+/// The value of a query's `key`, as it is written; empty when it has none.
+fn parameter<'a>(query: &'a str, key: &str) -> Option<&'a str> {
+    let pair = |part: &'a str| part.split_once('=').unwrap_or((part, ""));
+    query.split('&').map(pair).find_map(|(of, value)| (of == key).then_some(value))
+}
+
+fn show(method: &Method, page: impl FnOnce() -> Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    match *method {
+        Method::GET | Method::HEAD => page(),
+        _ => not_allowed("GET, HEAD", "only GET and HEAD\n"),
+    }
+}
+
+fn not_allowed(allowed: &'static str, hint: &str) -> Response<Full<Bytes>> {
+    let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, hint.to_owned());
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+fn json<T: Serialize>(value: &T) -> Response<Full<Bytes>> {
+    match serde_json::to_string_pretty(value) {
+        Ok(json) => reply(StatusCode::OK, JSON, json + "\n"),
+        Err(error) => broken(&error),
+    }
+}
+
+fn broken(error: &serde_json::Error) -> Response<Full<Bytes>> {
+    reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n"))
 }
 
 fn reply(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {

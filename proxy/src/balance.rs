@@ -1,86 +1,206 @@
-//! A cluster's endpoints, and the shell around [`crate::policy::balance`].
+//! A cluster's endpoints, and the shell around the policies that choose among them.
+//!
+//! A request is placed on an endpoint by [`Cluster::place`] and stays there as a [`Placement`]
+//! until it ends, in whatever way. The placement tells the policies what became of it, and the
+//! rest of the world by one event each.
 
+mod placement;
+mod policies;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::config::{ClusterConfig, EndpointAddr};
-use crate::policy::balance::{Balancer, EndpointId, EndpointLoad, LoadEvent};
+pub use self::placement::Placement;
+pub use self::policies::Want;
+use self::policies::{News, Policies};
+use crate::config::{ClusterConfig, EndpointAddr, EndpointConfig};
+use crate::error::Refusal;
+use crate::limit::{Admission, Limits};
+use crate::policy::balance::{EndpointId, EndpointLoad, ProbeAnswer};
+use crate::policy::budget::Reservation;
+use crate::policy::health::HealthCheckOptions;
+use crate::policy::hedge::{HedgeOptions, Waiting};
+use crate::policy::limit::breaker::Kind as Room;
+use crate::policy::membership::SubsetId;
+use crate::policy::outlier::{GateState, Kind};
+use crate::policy::retry::{Attempt, GiveUp, RetryOptions, Verdict};
+use crate::policy::slow_start::SlowStartOptions;
 use crate::pool::Pool;
-use crate::rng::{StreamRng, stream};
+use crate::probe;
 use crate::seam::Dialer;
-use crate::telemetry::{EndpointStats, Telemetry};
+use crate::telemetry::Telemetry;
+use crate::telemetry::event::{CircuitState, ClusterId, EndpointRef, Event, Limit};
 
 /// Endpoints that can serve the same requests.
 pub struct Cluster {
+    /// Its place in the configuration.
+    pub id: ClusterId,
     /// Its name in the configuration.
     pub name: String,
     /// The strategy's name.
     pub strategy: &'static str,
     /// In the order of the configuration; an [`EndpointId`] is a place in it.
     pub endpoints: Vec<Endpoint>,
-    /// The endpoints that may be picked: all of them, until something ejects.
-    ready: Vec<EndpointId>,
-    /// One lock a cluster, held for a pick or an event and never across an await. Counts are
+    /// How its endpoints are checked, if they are.
+    pub health_check: Option<HealthCheckOptions>,
+    /// What requests have to pass.
+    pub(crate) limits: Limits,
+    slow_start: SlowStartOptions,
+    /// One lock a cluster, held for a decision or an event and never across an await. Counts are
     /// exact that way, which is worth more here than the tens of nanoseconds.
-    balancing: Mutex<Balancing>,
+    policies: Mutex<Policies>,
+    dialer: Dialer,
+    telemetry: Arc<Telemetry>,
 }
 
 /// One endpoint of a cluster.
 pub struct Endpoint {
+    /// What is known of it from the configuration.
+    pub config: EndpointConfig,
     /// Where it is.
     pub addr: EndpointAddr,
     /// Connections to it.
     pub pool: Arc<Pool>,
-    /// Its counters.
-    pub stats: EndpointStats,
-}
-
-struct Balancing {
-    balancer: Box<dyn Balancer>,
-    rng: StreamRng,
 }
 
 impl Cluster {
-    /// A cluster without any connection yet. Its random choices are the stream
-    /// `balance/<name>` of `seed`.
-    pub fn new(config: &ClusterConfig, seed: u64, dialer: &Dialer, telemetry: &Telemetry) -> Self {
-        let strategy = config.balance.0;
-        let count = config.endpoints.len();
-        let endpoints = config.endpoints.iter().map(|addr| {
-            let stats = telemetry.endpoint(config.name.as_str(), addr);
-            let pool = Pool::new(addr.clone(), dialer.clone(), config, stats.clone());
-            Endpoint { addr: addr.clone(), pool: Arc::new(pool), stats }
+    /// A cluster without any connection yet. `subsets` are the labels that routes ask for. Its
+    /// random choices are the streams `balance/<name>`, `outlier/<name>` and `retry/<name>` of
+    /// `seed`.
+    pub fn new(
+        id: ClusterId,
+        config: &ClusterConfig,
+        subsets: &[BTreeMap<String, String>],
+        seed: u64,
+        dialer: &Dialer,
+        telemetry: &Arc<Telemetry>,
+    ) -> Self {
+        let limits = Limits::new(config, Instant::now());
+        let endpoints = config.endpoints.iter().enumerate().map(|(place, endpoint)| {
+            let at = EndpointRef { cluster: id, endpoint: EndpointId(place) };
+            let breaker = limits.breaker.clone();
+            let pool = Pool::new(at, dialer.clone(), config, breaker, telemetry.clone());
+            let addr = endpoint.address.clone();
+            Endpoint { config: endpoint.clone(), addr, pool: Arc::new(pool) }
         });
         Self {
+            id,
             name: config.name.as_str().to_owned(),
-            strategy: strategy.name,
+            strategy: config.balance.0.name,
             endpoints: endpoints.collect(),
-            ready: (0..count).map(EndpointId).collect(),
-            balancing: Mutex::new(Balancing {
-                balancer: strategy.build(count, &config.balancer_options()),
-                rng: stream(seed, &format!("balance/{}", config.name)),
-            }),
+            health_check: config.health_check.clone(),
+            limits,
+            slow_start: config.slow_start,
+            policies: Mutex::new(Policies::new(config, subsets.to_vec(), seed)),
+            dialer: dialer.clone(),
+            telemetry: telemetry.clone(),
         }
+    }
+
+    /// Lets a request in.
+    ///
+    /// # Errors
+    /// [`Refusal::CircuitOpen`] or [`Refusal::LimitReached`].
+    pub(crate) fn admit(self: &Arc<Self>, now: Instant) -> Result<Admission, Refusal> {
+        Admission::ask(self, now)
     }
 
     /// Picks an endpoint and counts a request on it, in one step, so that two requests cannot both
     /// see it idle. `None` when there is no endpoint to pick.
-    pub fn place(self: &Arc<Self>) -> Option<Placement> {
+    pub fn place(self: &Arc<Self>, want: &Want<'_>) -> Option<Placement> {
         let now = Instant::now();
-        let endpoint = {
-            let mut guard = self.lock();
-            let Balancing { balancer, rng } = &mut *guard;
-            let endpoint = balancer.pick(&self.ready, now.into_std(), rng)?;
-            balancer.observe(endpoint, LoadEvent::Sent, now.into_std());
-            endpoint
+        let chosen = self.with_policies(now, |policies| policies.choose(want, now.into_std()));
+        let Some(chosen) = chosen else {
+            self.emit(now, &Event::NoneHealthy { cluster: self.id });
+            return None;
         };
-        let placement =
-            Placement { cluster: self.clone(), endpoint, sent: now, stage: Stage::Waiting };
-        placement.endpoint().stats.request_sent();
-        Some(placement)
+        if chosen.panics {
+            self.emit(now, &Event::PlacedInPanic { cluster: self.id });
+        }
+        self.emit(now, &Event::AttemptStarted { at: self.at(chosen.endpoint), kind: want.kind });
+        Some(Placement::new(self.clone(), chosen, now))
+    }
+
+    /// What to do about an attempt's outcome. A retry has its room among the retries at once.
+    pub(crate) fn judge(&self, retry: &RetryOptions, attempt: Attempt<'_>) -> Verdict {
+        let now = Instant::now();
+        let verdict = self.lock().judge(retry, attempt, now.into_std());
+        match verdict {
+            Verdict::Retry { reservation, .. } if !self.limits.breaker.try_enter(Room::Retry) => {
+                self.lock().budget.give_back(reservation);
+                let event = Event::LimitReached { cluster: self.id, limit: Limit::Retries };
+                self.emit(now, &event);
+                Verdict::GiveUp(GiveUp::Budget)
+            }
+            other => other,
+        }
+    }
+
+    /// A retry is over; what was reserved for it and not used comes back.
+    pub(crate) fn retry_ended(&self, unused: Option<Reservation>) {
+        self.limits.breaker.leave(Room::Retry);
+        if let Some(reservation) = unused {
+            self.lock().budget.give_back(reservation);
+        }
+    }
+
+    /// After which wait a hedge is worth sending, if that is known yet.
+    pub(crate) fn hedge_delay(&self, hedge: &HedgeOptions) -> Option<Duration> {
+        hedge.delay(&self.lock().latencies, Instant::now().into_std())
+    }
+
+    /// Takes a hedge out of the retry budget, if this request may have one now.
+    pub(crate) fn reserve_hedge(&self, hedge: &HedgeOptions, mut waiting: Waiting) -> bool {
+        let now = Instant::now().into_std();
+        let policies = &mut *self.lock();
+        waiting.expected_try = policies.latencies.expected(now);
+        hedge.reserve(&waiting, &mut policies.budget, now).is_some()
+    }
+
+    /// A request sent at `sent` is cut, because a hedge was answered first. It would have taken
+    /// longer still.
+    pub(crate) fn overtaken(&self, sent: Instant) {
+        let now = Instant::now();
+        self.lock().latencies.record(now.duration_since(sent), now.into_std());
+    }
+
+    /// An active check has seen an endpoint.
+    pub(crate) fn health_checked(self: &Arc<Self>, endpoint: EndpointId, healthy: bool) {
+        let now = Instant::now();
+        self.with_policies(now, |policies| {
+            policies.health_checked(endpoint, healthy, now.into_std());
+        });
+    }
+
+    /// An endpoint has said what its load is, or has not answered.
+    pub(crate) fn probed(&self, endpoint: EndpointId, answer: Option<ProbeAnswer>) {
+        self.lock().probed(endpoint, answer, Instant::now().into_std());
+    }
+
+    /// Does what time brings: looks at windows that are over, closes old connections.
+    pub fn tidy(self: &Arc<Self>, now: Instant) {
+        self.with_policies(now, |policies| policies.sweep(now.into_std()));
+        for endpoint in &self.endpoints {
+            endpoint.pool.close_old(now);
+        }
+    }
+
+    /// The endpoints with these labels. All of them, if no route was to ask for the labels.
+    pub fn subset(&self, labels: &BTreeMap<String, String>) -> SubsetId {
+        self.lock().membership.subset(labels).unwrap_or(SubsetId::ALL)
+    }
+
+    /// Opens connections to its endpoints.
+    pub(crate) fn dialer(&self) -> Dialer {
+        self.dialer.clone()
+    }
+
+    /// What the retry budget would grant now.
+    pub fn retry_balance(&self) -> u64 {
+        self.lock().budget.balance(Instant::now().into_std())
     }
 
     /// What the strategy believes about an endpoint now.
@@ -88,107 +208,102 @@ impl Cluster {
         self.lock().balancer.load(endpoint, Instant::now().into_std())
     }
 
-    fn observe(&self, endpoint: EndpointId, event: LoadEvent, now: Instant) {
-        self.lock().balancer.observe(endpoint, event, now.into_std());
+    /// Whether an endpoint may be picked, and if not, why.
+    pub fn state(&self, endpoint: EndpointId) -> GateState {
+        self.lock().gate.state(endpoint)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Balancing> {
-        // A panic inside a policy is a defect; its state is still the best there is.
-        self.balancing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A request on an endpoint, from the pick to the end of the response.
-///
-/// It keeps the balancer's books: whatever way the request ends, dropping this says so.
-pub struct Placement {
-    cluster: Arc<Cluster>,
-    endpoint: EndpointId,
-    sent: Instant,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// No response head yet.
-    Waiting,
-    /// The head of a response has arrived.
-    Answered(StatusCode),
-    /// How it ended is known and counted.
-    Settled,
-}
-
-impl Placement {
-    /// Where the request is.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.cluster.endpoints[self.endpoint.0]
+    /// How much of its share an endpoint in this state gets, 0 to 1.
+    pub fn factor(&self, gate: GateState, now: Instant) -> f64 {
+        match gate {
+            GateState::Available => 1.0,
+            GateState::Ramping { since } => self.slow_start.factor(since, now.into_std()),
+            GateState::Ejected { .. } | GateState::HalfOpen | GateState::Unhealthy => 0.0,
+        }
     }
 
-    /// A response head has arrived.
-    // Waiting → Answered
-    pub fn answered(&mut self, status: StatusCode) {
-        assert!(self.stage == Stage::Waiting, "a request is answered once");
-        let now = Instant::now();
-        let latency = now.duration_since(self.sent);
-        self.stage = Stage::Answered(status);
-        let event = if status.is_server_error() {
-            LoadEvent::Failed { elapsed: latency }
-        } else {
-            LoadEvent::Answered { latency }
+    /// How many requests may be in flight, where that follows latency.
+    pub fn concurrency(&self) -> Option<u32> {
+        self.limits.concurrency()
+    }
+
+    /// The state of its circuit, if it has one.
+    pub fn circuit(&self, now: Instant) -> Option<CircuitState> {
+        self.limits.circuit(now)
+    }
+
+    /// True while so few endpoints are available that all are used.
+    pub fn panics(&self) -> bool {
+        self.lock().panics
+    }
+
+    pub(crate) fn emit(&self, now: Instant, event: &Event) {
+        self.telemetry.emit(now.into_std(), event);
+    }
+
+    fn at(&self, endpoint: EndpointId) -> EndpointRef {
+        EndpointRef { cluster: self.id, endpoint }
+    }
+
+    /// Asks the policies, and then acts on what they have decided beside the answer.
+    fn with_policies<T>(self: &Arc<Self>, now: Instant, ask: impl FnOnce(&mut Policies) -> T) -> T {
+        let (answer, news, asks) = {
+            let mut policies = self.lock();
+            let answer = ask(&mut policies);
+            let (news, asks) = policies.take_news();
+            (answer, news, asks)
         };
-        self.cluster.observe(self.endpoint, event, now);
-        self.endpoint().stats.answered(latency);
+        for news in news {
+            self.heed(news, now);
+        }
+        for endpoint in asks {
+            probe::ask(self, endpoint);
+        }
+        answer
     }
 
-    /// The response is complete.
-    // Answered → Settled
-    pub fn completed(mut self) {
-        if let Stage::Answered(status) = self.stage {
-            self.stage = Stage::Settled;
-            self.endpoint().stats.completed(status);
-        }
+    /// Closes and opens what has changed, and says so.
+    fn heed(&self, news: News, now: Instant) {
+        let event = match news {
+            News::Panic(panics) => Event::PanicChanged { cluster: self.id, panics },
+            News::Trial(endpoint) => {
+                self.endpoints[endpoint.0].pool.set_accepting(true);
+                Event::Probed { at: self.at(endpoint) }
+            }
+            News::Gate(transition) => {
+                let pool = &self.endpoints[transition.endpoint.0].pool;
+                match transition.kind {
+                    Kind::Ejected { .. } | Kind::ProbeFailed { .. } | Kind::Unhealthy => {
+                        pool.set_accepting(false);
+                        pool.close_idle();
+                    }
+                    Kind::Returned | Kind::Healthy => pool.set_accepting(true),
+                    Kind::Detected { .. } | Kind::Overflow { .. } | Kind::HealthyButEjected => {}
+                }
+                event_of(self.at(transition.endpoint), transition.kind, now)
+            }
+        };
+        self.emit(now, &event);
     }
 
-    /// There will be no response, or no more of it, and that is the endpoint's doing.
-    pub fn failed(&mut self) {
-        if self.settle(|elapsed| LoadEvent::Failed { elapsed }) {
-            self.endpoint().stats.failed();
-        }
-    }
-
-    /// The route's time is up.
-    pub fn timed_out(&mut self) {
-        if self.settle(|elapsed| LoadEvent::Cancelled { elapsed }) {
-            self.endpoint().stats.timed_out();
-        }
-    }
-
-    /// The caller left, or broke off its request.
-    pub fn cancelled(&mut self) {
-        if self.settle(|elapsed| LoadEvent::Cancelled { elapsed }) {
-            self.endpoint().stats.cancelled();
-        }
-    }
-
-    /// True the first time, which is the one that counts. The balancer hears of it only while no
-    /// head has arrived: after that, the request has told it its latency.
-    // Waiting → Settled, Answered → Settled
-    fn settle(&mut self, event: impl Fn(Duration) -> LoadEvent) -> bool {
-        let stage = std::mem::replace(&mut self.stage, Stage::Settled);
-        if stage == Stage::Waiting {
-            let now = Instant::now();
-            let event = event(now.duration_since(self.sent));
-            self.cluster.observe(self.endpoint, event, now);
-        }
-        stage != Stage::Settled
+    fn lock(&self) -> MutexGuard<'_, Policies> {
+        // A panic inside a policy is a defect; its state is still the best there is.
+        self.policies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Placement {
-    fn drop(&mut self) {
-        // Nobody else drops a request before its end than a caller that leaves.
-        self.cancelled();
-        self.cluster.observe(self.endpoint, LoadEvent::Ended, Instant::now());
-        self.endpoint().stats.request_ended();
+/// The words for a move of an endpoint's gate.
+fn event_of(at: EndpointRef, kind: Kind, now: Instant) -> Event {
+    let from_now = |until: std::time::Instant| until.saturating_duration_since(now.into_std());
+    match kind {
+        Kind::Ejected { reason, until, .. } => {
+            Event::Ejected { at, reason, lasts: from_now(until) }
+        }
+        Kind::ProbeFailed { until, .. } => Event::TrialFailed { at, lasts: from_now(until) },
+        Kind::Returned => Event::Returned { at },
+        Kind::Detected { reason } => Event::Detected { at, reason },
+        Kind::Overflow { reason } => Event::EjectionOverflowed { at, reason },
+        Kind::Unhealthy => Event::HealthChanged { at, healthy: false },
+        Kind::Healthy | Kind::HealthyButEjected => Event::HealthChanged { at, healthy: true },
     }
 }

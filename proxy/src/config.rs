@@ -4,11 +4,14 @@
 //! the line; what only contradicts something else is checked in [`Config::parse`]. Unknown fields
 //! are errors everywhere: a misspelt limit must not be a limit that is silently absent.
 
+mod cluster;
+mod endpoint;
 pub mod fields;
+mod route;
 pub mod source;
 mod values;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -16,10 +19,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use cluster::ClusterConfig;
+pub use endpoint::EndpointConfig;
+pub use route::{Fallback, HashOn, RouteConfig};
 pub use source::InputError;
 pub use values::{Balance, EndpointAddr, Name};
 
-use crate::policy::balance::{BalancerOptions, PeakEwmaOptions};
+use crate::telemetry::{AccessLogOptions, TimelineOptions, TracingOptions};
 
 /// A whole sidecar.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,12 +41,23 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Where to look at the sidecar from outside; nowhere if absent.
     pub admin: Option<AdminConfig>,
+    /// A line for each request; none if absent.
+    pub access_log: Option<AccessLogOptions>,
+    /// A span for each request and attempt; none if absent.
+    #[serde(default)]
+    pub tracing: TracingOptions,
+    /// What is remembered for `/events`.
+    #[serde(default)]
+    pub timeline: TimelineOptions,
     /// Where requests come in; at least one.
     pub listeners: Vec<ListenerConfig>,
     /// Where they can go.
     pub clusters: Vec<ClusterConfig>,
     /// Which of them goes where.
     pub routes: Vec<RouteConfig>,
+    /// The file as it was read, as JSON; empty for a configuration that was not.
+    #[serde(skip)]
+    pub as_read: String,
 }
 
 /// The admin endpoint.
@@ -65,82 +82,33 @@ pub struct ListenerConfig {
     /// what one application opens and far below a usual descriptor limit with upstreams beside.
     #[serde(default = "defaults::max_connections")]
     pub max_connections: NonZeroUsize,
-    /// How long a request head may take to arrive, from the connection's or the previous
-    /// response's end. Also the idle limit of a keep-alive connection. An hour, as Envoy's.
+    /// How long a connection may be open without a request begun on it. An hour, as Envoy's: it
+    /// costs a descriptor and some memory, and a caller that comes back saves a handshake.
+    #[serde(default = "defaults::listener_idle_timeout")]
+    #[serde(deserialize_with = "fields::positive_duration")]
+    pub idle_timeout: Duration,
+    /// How long a request head may take, from its first byte to its last, however steadily it
+    /// trickles in; then 408. 10 s, as HAProxy's manual advises for `timeout http-request`: an
+    /// application writes a head at once, so this is time for a few lost segments.
     #[serde(default = "defaults::header_timeout", deserialize_with = "fields::positive_duration")]
     pub header_timeout: Duration,
-}
-
-/// A set of endpoints that can serve the same requests.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClusterConfig {
-    /// Its name in routes and statistics.
-    pub name: Name,
-    /// `host:port` of each endpoint; at least one.
-    #[serde(deserialize_with = "fields::non_empty")]
-    pub endpoints: Vec<EndpointAddr>,
-    /// How to choose among them.
+    /// How long a request body that the upstream is ready for may make no progress; then 408, or a
+    /// cut when the response has begun. 60 s, as nginx's `client_body_timeout`: an application may
+    /// compute what it sends.
+    #[serde(default = "defaults::body_timeout", deserialize_with = "fields::positive_duration")]
+    pub body_timeout: Duration,
+    /// How long a caller may leave no room at all for its response before it is cut. 60 s, as
+    /// nginx's `send_timeout`.
+    #[serde(default = "defaults::write_timeout", deserialize_with = "fields::positive_duration")]
+    pub write_timeout: Duration,
+    /// Whether a caller that has closed its sending half is still answered.
+    ///
+    /// No: on a socket it looks like a caller that is gone, and callers that give up are the
+    /// common case. Their requests are cancelled upstream at once, as in Envoy and nginx. With
+    /// `true`, as in HAProxy without `abortonclose`, an answer is written to whoever may be left,
+    /// and one that is gone is noticed when that fails or the route's timeout is over.
     #[serde(default)]
-    pub balance: Balance,
-    /// Knobs of the `peak_ewma` strategy.
-    #[serde(default)]
-    pub peak_ewma: PeakEwmaConfig,
-    /// How long a connection may take to be made. 1 s: within a mesh one lost SYN is forgiven,
-    /// two are a fault.
-    #[serde(default = "defaults::connect_timeout", deserialize_with = "fields::positive_duration")]
-    pub connect_timeout: Duration,
-    /// Connections, and so requests in flight, per endpoint. 1024, as Envoy's circuit breaker.
-    #[serde(default = "defaults::endpoint_limit")]
-    pub max_connections: NonZeroUsize,
-    /// Requests that may wait for a connection per endpoint; one more is refused with 503. 1024, as
-    /// Envoy's circuit breaker.
-    #[serde(default = "defaults::max_pending")]
-    pub max_pending: usize,
-    /// How long an unused connection is kept. 50 s: shorter than the 60 s or more after which
-    /// common servers close it themselves, because a request sent into such a close is lost.
-    #[serde(default = "defaults::idle_timeout", deserialize_with = "fields::positive_duration")]
-    pub idle_timeout: Duration,
-}
-
-/// Knobs of the `peak_ewma` strategy.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PeakEwmaConfig {
-    /// See [`PeakEwmaOptions::decay`].
-    #[serde(deserialize_with = "fields::positive_duration")]
-    pub decay: Duration,
-    /// See [`PeakEwmaOptions::default_latency`].
-    #[serde(deserialize_with = "fields::positive_duration")]
-    pub default_latency: Duration,
-    /// See [`PeakEwmaOptions::failure_latency`].
-    #[serde(deserialize_with = "fields::positive_duration")]
-    pub failure_latency: Duration,
-}
-
-impl Default for PeakEwmaConfig {
-    fn default() -> Self {
-        let PeakEwmaOptions { decay, default_latency, failure_latency } =
-            PeakEwmaOptions::default();
-        Self { decay, default_latency, failure_latency }
-    }
-}
-
-/// Which requests go to which cluster.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RouteConfig {
-    /// The host that the request is for, without a port; any host if absent.
-    pub host: Option<String>,
-    /// The beginning of the path, in whole segments: `/api` matches `/api` and `/api/users`, not
-    /// `/apiary`.
-    #[serde(default = "defaults::prefix", deserialize_with = "fields::path_prefix")]
-    pub prefix: String,
-    /// The cluster's name.
-    pub cluster: Name,
-    /// From the request's head to the end of its response. 15 s, as Envoy's.
-    #[serde(default = "defaults::route_timeout", deserialize_with = "fields::positive_duration")]
-    pub timeout: Duration,
+    pub half_close: bool,
 }
 
 impl Config {
@@ -158,7 +126,8 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, InputError> {
-        let config: Config = source::parse(path, text)?;
+        let mut config: Config = source::parse(path, text)?;
+        config.as_read = as_json(text);
         if config.listeners.is_empty() {
             let message = "at least one [[listeners]] is needed";
             return Err(InputError::field(path, "listeners", message));
@@ -191,34 +160,21 @@ impl Config {
 }
 
 impl Config {
+    /// The sets of labels that routes to `cluster` ask for, each once.
+    pub fn subsets_of(&self, cluster: &ClusterConfig) -> Vec<BTreeMap<String, String>> {
+        let routes = self.routes.iter().filter(|route| {
+            route.cluster.as_str() == cluster.name.as_str() && !route.labels.is_empty()
+        });
+        let labels: BTreeSet<_> = routes.map(|route| route.labels.clone()).collect();
+        labels.into_iter().collect()
+    }
+
     /// An address that two of the listeners and the admin endpoint want; port 0 is any free one.
     fn first_address_twice(&self) -> Option<SocketAddr> {
         let admin = self.admin.iter().map(|admin| admin.listen);
         let all = self.listeners.iter().map(|listener| listener.listen).chain(admin);
         let mut seen = BTreeSet::new();
         all.filter(|addr| addr.port() != 0).find(|addr| !seen.insert(*addr))
-    }
-}
-
-impl ClusterConfig {
-    /// A cluster with the default limits.
-    pub fn new(name: impl Into<Name>, endpoints: Vec<EndpointAddr>, balance: Balance) -> Self {
-        Self {
-            name: name.into(),
-            endpoints,
-            balance,
-            peak_ewma: PeakEwmaConfig::default(),
-            connect_timeout: defaults::connect_timeout(),
-            max_connections: defaults::endpoint_limit(),
-            max_pending: defaults::max_pending(),
-            idle_timeout: defaults::idle_timeout(),
-        }
-    }
-
-    /// The knobs of its balancer.
-    pub fn balancer_options(&self) -> BalancerOptions {
-        let PeakEwmaConfig { decay, default_latency, failure_latency } = self.peak_ewma;
-        BalancerOptions { peak_ewma: PeakEwmaOptions { decay, default_latency, failure_latency } }
     }
 }
 
@@ -229,15 +185,12 @@ impl ListenerConfig {
             name: name.into(),
             listen,
             max_connections: defaults::max_connections(),
+            idle_timeout: defaults::listener_idle_timeout(),
             header_timeout: defaults::header_timeout(),
+            body_timeout: defaults::body_timeout(),
+            write_timeout: defaults::write_timeout(),
+            half_close: false,
         }
-    }
-}
-
-impl RouteConfig {
-    /// Everything to one cluster.
-    pub fn all_to(cluster: impl Into<Name>, timeout: Duration) -> Self {
-        Self { host: None, prefix: defaults::prefix(), cluster: cluster.into(), timeout }
     }
 }
 
@@ -249,6 +202,12 @@ pub fn list(names: &[&str]) -> String {
         Some((only, [])) => only.clone(),
         Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
     }
+}
+
+/// A file that was read well, as JSON.
+fn as_json(text: &str) -> String {
+    let table: Option<toml::Table> = toml::from_str(text).ok();
+    table.and_then(|table| serde_json::to_string_pretty(&table).ok()).unwrap_or_default() + "\n"
 }
 
 fn first_repeated<'a>(names: impl Iterator<Item = &'a Name>) -> Option<(usize, &'a Name)> {
@@ -273,26 +232,17 @@ mod defaults {
     pub(super) fn max_connections() -> NonZeroUsize {
         non_zero(10_000)
     }
-    pub(super) fn header_timeout() -> Duration {
+    pub(super) fn listener_idle_timeout() -> Duration {
         Duration::from_secs(3600)
     }
-    pub(super) fn connect_timeout() -> Duration {
-        Duration::from_secs(1)
+    pub(super) fn header_timeout() -> Duration {
+        Duration::from_secs(10)
     }
-    pub(super) fn endpoint_limit() -> NonZeroUsize {
-        non_zero(1024)
+    pub(super) fn body_timeout() -> Duration {
+        Duration::from_secs(60)
     }
-    pub(super) fn max_pending() -> usize {
-        1024
-    }
-    pub(super) fn idle_timeout() -> Duration {
-        Duration::from_secs(50)
-    }
-    pub(super) fn prefix() -> String {
-        "/".to_owned()
-    }
-    pub(super) fn route_timeout() -> Duration {
-        Duration::from_secs(15)
+    pub(super) fn write_timeout() -> Duration {
+        Duration::from_secs(60)
     }
 }
 

@@ -32,13 +32,22 @@ pub enum Refusal {
         /// The cluster's name.
         cluster: String,
     },
-    /// The endpoint's connections are all in use and its queue is full.
+    /// The endpoint's connections are all in use, its queue is full, and this request is the one
+    /// that has waited longest.
     #[error("{endpoint} has {limit} requests waiting for a connection, which is the limit")]
     Overflow {
         /// The endpoint.
         endpoint: EndpointAddr,
         /// The queue's bound.
         limit: usize,
+    },
+    /// The endpoint's connections are all in use and none came free in time.
+    #[error("{endpoint} had no connection free within {}", humantime::format_duration(*.limit))]
+    QueueTimeout {
+        /// The endpoint.
+        endpoint: EndpointAddr,
+        /// How long a request may wait.
+        limit: Duration,
     },
     /// No connection could be made.
     #[error("connecting to {endpoint} failed: {reason}")]
@@ -62,11 +71,44 @@ pub enum Refusal {
         /// What was wrong with it.
         reason: String,
     },
-    /// The route's time was up.
+    /// The request's time was up.
     #[error("no response within {}", humantime::format_duration(*.limit))]
     Timeout {
-        /// The route's timeout.
+        /// The route's timeout, or the caller's if that was shorter.
         limit: Duration,
+    },
+    /// The last attempt's own time was up.
+    #[error("no response to the last attempt within {}", humantime::format_duration(*.limit))]
+    PerTryTimeout {
+        /// The limit of an attempt.
+        limit: Duration,
+    },
+    /// The caller's time was up before the request was here.
+    #[error("the caller's deadline had passed on arrival")]
+    DeadlineExpired,
+    /// The route's rate limit.
+    #[error("too many requests; the next is welcome in {}", humantime::format_duration(rounded(*.retry_after)))]
+    RateLimited {
+        /// When that is.
+        retry_after: Duration,
+    },
+    /// The cluster has as much work as its limits allow.
+    #[error("`{of}` cannot be asked: its cluster is at its limit of {bound} {limit}")]
+    LimitReached {
+        /// The cluster's name, or the address of one of its endpoints.
+        of: String,
+        /// What is limited.
+        limit: &'static str,
+        /// How much of it there may be.
+        bound: usize,
+    },
+    /// So many requests to the cluster failed that none is sent for a while.
+    #[error("cluster `{cluster}` fails too often; it is left alone for a while")]
+    CircuitOpen {
+        /// The cluster's name.
+        cluster: String,
+        /// When it is tried again; `None` while that is under way.
+        retry_after: Option<Duration>,
     },
     /// The caller's request body is malformed.
     #[error("the request body is not valid HTTP")]
@@ -74,6 +116,11 @@ pub enum Refusal {
     /// The caller left in the middle of its request body.
     #[error("the request body ended early")]
     CallerLeft,
+}
+
+/// A duration as people want to read it, in whole milliseconds.
+pub(crate) fn rounded(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1))
 }
 
 /// Response flags, in the letters of Envoy's access logs.
@@ -95,6 +142,12 @@ pub enum Flag {
     UPE,
     /// Upstream timeout.
     UT,
+    /// The deadline had passed on arrival.
+    DT,
+    /// Rate limited.
+    RL,
+    /// Circuit open.
+    CO,
     /// Downstream protocol error.
     DPE,
     /// Downstream closed before the response was complete.
@@ -103,7 +156,7 @@ pub enum Flag {
 
 impl Flag {
     /// All of them, in declaration order.
-    pub const ALL: [Flag; 9] = [
+    pub const ALL: [Flag; 12] = [
         Flag::NR,
         Flag::UH,
         Flag::UO,
@@ -111,6 +164,9 @@ impl Flag {
         Flag::UC,
         Flag::UPE,
         Flag::UT,
+        Flag::DT,
+        Flag::RL,
+        Flag::CO,
         Flag::DPE,
         Flag::DC,
     ];
@@ -125,6 +181,9 @@ impl Flag {
             Flag::UC => "UC",
             Flag::UPE => "UPE",
             Flag::UT => "UT",
+            Flag::DT => "DT",
+            Flag::RL => "RL",
+            Flag::CO => "CO",
             Flag::DPE => "DPE",
             Flag::DC => "DC",
         }
@@ -142,11 +201,26 @@ impl Refusal {
             Refusal::NoRoute { .. } => StatusCode::NOT_FOUND,
             Refusal::NoEndpoint { .. }
             | Refusal::Overflow { .. }
+            | Refusal::LimitReached { .. }
+            | Refusal::CircuitOpen { .. }
+            | Refusal::QueueTimeout { .. }
             | Refusal::ConnectFailure { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Refusal::UpstreamClosed { .. } | Refusal::UpstreamProtocol { .. } => {
                 StatusCode::BAD_GATEWAY
             }
-            Refusal::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Refusal::Timeout { .. } | Refusal::PerTryTimeout { .. } | Refusal::DeadlineExpired => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+        }
+    }
+
+    /// When the caller may come back, if that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Refusal::RateLimited { retry_after } => Some(*retry_after),
+            Refusal::CircuitOpen { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 
@@ -159,11 +233,16 @@ impl Refusal {
             Refusal::CallerLeft => Flag::DC,
             Refusal::NoRoute { .. } => Flag::NR,
             Refusal::NoEndpoint { .. } => Flag::UH,
-            Refusal::Overflow { .. } => Flag::UO,
+            Refusal::Overflow { .. }
+            | Refusal::QueueTimeout { .. }
+            | Refusal::LimitReached { .. } => Flag::UO,
             Refusal::ConnectFailure { .. } => Flag::UF,
             Refusal::UpstreamClosed { .. } => Flag::UC,
             Refusal::UpstreamProtocol { .. } => Flag::UPE,
-            Refusal::Timeout { .. } => Flag::UT,
+            Refusal::Timeout { .. } | Refusal::PerTryTimeout { .. } => Flag::UT,
+            Refusal::DeadlineExpired => Flag::DT,
+            Refusal::RateLimited { .. } => Flag::RL,
+            Refusal::CircuitOpen { .. } => Flag::CO,
         }
     }
 }

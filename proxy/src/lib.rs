@@ -6,9 +6,11 @@
 //!
 //! # Reading order
 //! The modules follow a request. [`config`] says what is wanted; [`stack`] assembles the path and
-//! is the one file to read to see everything. [`listener`] accepts connections; [`route`] finds
-//! the cluster; [`balance`] picks an endpoint and keeps the books on it; [`pool`] lends a
-//! connection; [`upstream`] makes one attempt on it; [`error`] turns a failure into an answer.
+//! is the one file to read to see everything. [`listener`] accepts connections and reads requests
+//! strictly; [`route`] finds the cluster; [`limit`] lets a request in; [`retry`] drives its attempts;
+//! [`balance`] picks an endpoint for each and keeps the books on it; [`pool`] lends a connection;
+//! [`upstream`] makes one attempt on it, with a body that [`replay`] can send again; [`error`] turns a
+//! failure into an answer. Beside requests, [`health`] and [`probe`] [`ask`] endpoints how they are.
 //! [`telemetry`] counts all of that and [`admin`] shows it.
 //!
 //! Decisions live in [`policy`], which knows neither clocks nor sockets.
@@ -19,13 +21,19 @@
 //! `tokio::time` in both, and tasks are spawned through [`task`].
 
 pub mod admin;
+pub mod ask;
 pub mod balance;
 pub mod config;
 pub mod error;
 pub mod headers;
+pub mod health;
+pub mod limit;
 pub mod listener;
 pub mod policy;
 pub mod pool;
+pub mod probe;
+pub mod replay;
+pub mod retry;
 pub mod rng;
 pub mod route;
 pub mod seam;

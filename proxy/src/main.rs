@@ -69,14 +69,19 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(seed) => seed,
         None => SysRng.try_next_u64().context("drawing a seed from the operating system")?,
     };
-    let runtime = runtime(&config).context("starting the worker threads")?;
-    runtime.block_on(server::run(config, seed))
+    let workers = workers(&config);
+    let runtime = runtime(workers).context("starting the worker threads")?;
+    runtime.block_on(server::run(config, seed, workers))
+}
+
+/// One for each core, unless the configuration says otherwise.
+fn workers(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN);
+    config.workers.unwrap_or_else(cores).get()
 }
 
 /// One worker needs no locks between threads; more share the work by stealing it.
-fn runtime(config: &Config) -> io::Result<tokio::runtime::Runtime> {
-    let cores = || std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN);
-    let workers = config.workers.unwrap_or_else(cores).get();
+fn runtime(workers: usize) -> io::Result<tokio::runtime::Runtime> {
     let mut builder = if workers == 1 {
         tokio::runtime::Builder::new_current_thread()
     } else {

@@ -3,27 +3,42 @@
 //! A request first takes a permit, of which there are as many as connections are allowed, and then
 //! the connection that was used last, or dials. Idle connections only exist where permits are
 //! free, so permits bound connections and requests in flight alike. Requests that find no permit
-//! wait in order of arrival, in a queue that is bounded too.
+//! wait in a queue that is bounded in length and in time; [`crate::policy::limit::shed`] says who
+//! of them is next and who gives up.
 //!
 //! Responses cannot cross: a connection comes back only after its response was read to the end
 //! and hyper says that it is ready for another request. In every other case it is closed, and only
 //! then is its permit free: the endpoint never sees more connections in use than it is allowed.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod heard;
+mod permit;
+
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use self::heard::Heard;
+use self::permit::{Found, Permit, State};
 use crate::config::{ClusterConfig, EndpointAddr};
 use crate::error::Refusal;
-use crate::seam::{Dialer, dial};
+use crate::policy::limit::breaker::{Breaker, Kind};
+use crate::policy::limit::shed::{ShedOptions, ShedQueue};
+use crate::replay::ReplayBody;
+use crate::seam::{BoxedIo, Dialer, dial};
 use crate::task;
-use crate::telemetry::EndpointStats;
+use crate::telemetry::Telemetry;
+use crate::telemetry::event::{EndpointRef, Event, Limit, Named as _};
+
+/// The body of the requests that are sent.
+pub type OutBody = ReplayBody<Incoming>;
 
 /// How long a connection whose response is complete may take to become ready again. It waits for
 /// the rest of a request body that the endpoint answered without reading; past this, closing is
@@ -34,43 +49,115 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Envoy's 60; hyper's own bound is 400.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
+/// By how much of the configured age the ages of two connections differ at most, to either side.
+const AGE_JITTER: f64 = 0.1;
+
 /// The connections to one endpoint.
 pub struct Pool {
+    at: EndpointRef,
     addr: EndpointAddr,
     dialer: Dialer,
     connect_timeout: Duration,
     idle_timeout: Duration,
-    /// Most recently used last. Using that one first lets the others grow old and be closed.
-    idle: Mutex<Vec<Idle>>,
-    permits: Arc<Semaphore>,
-    pending: AtomicUsize,
-    max_pending: usize,
-    stats: EndpointStats,
+    max_age: Option<Duration>,
+    max_requests: Option<NonZeroU64>,
+    queue: ShedOptions,
+    max_connections: usize,
+    state: Mutex<State>,
+    /// Connections made so far.
+    made: AtomicU64,
+    /// The cluster's limits, of which its pools have a part each.
+    breaker: Arc<Breaker>,
+    telemetry: Arc<Telemetry>,
 }
 
-struct Idle {
-    connection: Connection,
-    since: Instant,
+/// What a pool holds at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolSnapshot {
+    /// Connections lent, being made or being closed.
+    pub in_use: usize,
+    /// Connections kept for later, those included that the endpoint has closed since.
+    pub idle: usize,
+    /// Requests that wait for a connection.
+    pub waiting: usize,
 }
 
 /// The near end of a connection; its task has the other. Dropping it closes the connection.
 struct Connection {
-    sender: SendRequest<Incoming>,
-    close: oneshot::Sender<OwnedSemaphorePermit>,
+    sender: SendRequest<OutBody>,
+    close: oneshot::Sender<Permit>,
+    terms: Terms,
+    idle_since: Instant,
+}
+
+/// How long a connection may be used.
+struct Terms {
+    retires_at: Option<Instant>,
+    requests_left: Option<u64>,
+    heard: Heard,
+}
+
+impl Terms {
+    fn allow_another(&self, now: Instant) -> bool {
+        self.requests_left != Some(0) && self.retires_at.is_none_or(|at| now < at)
+    }
+}
+
+impl Connection {
+    fn is_usable(&self, idle_timeout: Duration, now: Instant) -> bool {
+        !self.sender.is_closed()
+            && now.duration_since(self.idle_since) < idle_timeout
+            && self.terms.allow_another(now)
+    }
+}
+
+/// A part of what a cluster allows at once, until it is dropped.
+struct Room {
+    breaker: Arc<Breaker>,
+    kind: Kind,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.breaker.leave(self.kind);
+    }
+}
+
+/// A connection that is open, until it is dropped.
+struct Open {
+    at: EndpointRef,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Open {
+    fn new(pool: &Pool) -> Self {
+        pool.emit(&Event::ConnectionOpened { at: pool.at });
+        Self { at: pool.at, telemetry: pool.telemetry.clone() }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let now = Instant::now().into_std();
+        self.telemetry.emit(now, &Event::ConnectionClosed { at: self.at });
+    }
 }
 
 /// The right to one connection, and the connection.
 pub struct Lease {
-    pool: Arc<Pool>,
-    sender: SendRequest<Incoming>,
+    sender: SendRequest<OutBody>,
     hold: Hold,
+    /// Freed with the lease.
+    room: Room,
+    terms: Terms,
+    heard_before: u64,
     /// True when the connection has served a request before, so that it may be closed already
     /// without our knowing.
     pub reused: bool,
 }
 
 /// A permit that, unless it is taken back, outlives its connection.
-struct Hold(Option<(oneshot::Sender<OwnedSemaphorePermit>, OwnedSemaphorePermit)>);
+struct Hold(Option<(oneshot::Sender<Permit>, Permit)>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
@@ -84,34 +171,62 @@ impl Drop for Hold {
 impl Pool {
     /// An empty pool.
     pub fn new(
-        addr: EndpointAddr,
+        at: EndpointRef,
         dialer: Dialer,
         config: &ClusterConfig,
-        stats: EndpointStats,
+        breaker: Arc<Breaker>,
+        telemetry: Arc<Telemetry>,
     ) -> Self {
+        let max_connections = config.max_connections.get();
+        let queue = config.shed_options();
         Self {
-            addr,
+            at,
+            addr: config.endpoints[at.endpoint.0].address.clone(),
             dialer,
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
-            idle: Mutex::new(Vec::new()),
-            permits: Arc::new(Semaphore::new(config.max_connections.get())),
-            pending: AtomicUsize::new(0),
-            max_pending: config.max_pending,
-            stats,
+            max_age: config.max_connection_age,
+            max_requests: config.max_requests_per_connection,
+            queue,
+            max_connections,
+            state: Mutex::new(State {
+                free: max_connections,
+                idle: Vec::new(),
+                waiting: ShedQueue::new(queue),
+                is_accepting: true,
+            }),
+            made: AtomicU64::new(0),
+            breaker,
+            telemetry,
         }
     }
 
-    /// A connection to send one request on: an idle one, or a new one.
+    /// A connection to send one request on: an idle one, or a new one. Dropping the future gives
+    /// up its place in the queue, or its permit, at once.
     ///
     /// # Errors
-    /// [`Refusal::Overflow`] when too many wait already, [`Refusal::ConnectFailure`] when no
-    /// connection can be made.
+    /// [`Refusal::Overflow`] when too many wait, [`Refusal::QueueTimeout`] when it has waited for
+    /// too long, [`Refusal::ConnectFailure`] when no connection can be made.
+    // What is rare is in a box: see `retry::Call::attempt`.
     pub async fn lease(self: &Arc<Self>) -> Result<Lease, Refusal> {
-        let permit = self.permit().await?;
-        match self.take_idle() {
-            Some(connection) => Ok(self.lend(connection, permit, true)),
-            None => self.connect(permit).await,
+        let (permit, idle) = match self.find() {
+            Found::Permit(permit, idle) => (permit, idle),
+            Found::Place(place) => {
+                let _room = self.room(Kind::Pending, Limit::Pending)?;
+                let permit = Box::pin(place.permit()).await?;
+                (permit, self.lock().take_idle(self, Instant::now()))
+            }
+            Found::Full => {
+                self.emit(&Event::QueueOverflowed { at: self.at });
+                return Err(self.overflow());
+            }
+        };
+        // Only connections in use count: idle ones to one endpoint must not keep requests from
+        // another.
+        let room = self.room(Kind::Connection, Limit::Connections)?;
+        match idle {
+            Some(connection) => Ok(Lease::new(connection, permit, room, true)),
+            None => Box::pin(self.connect(permit, room)).await,
         }
     }
 
@@ -119,66 +234,69 @@ impl Pool {
     ///
     /// # Errors
     /// [`Refusal::ConnectFailure`].
-    pub async fn replace(self: &Arc<Self>, mut stale: Lease) -> Result<Lease, Refusal> {
-        let permit = match stale.hold.0.take() {
-            Some((_close, permit)) => permit,
-            None => self.permit().await?,
-        };
-        self.connect(permit).await
+    pub async fn replace(self: &Arc<Self>, stale: Lease) -> Result<Lease, Refusal> {
+        let Lease { mut hold, room, .. } = stale;
+        match hold.0.take() {
+            Some((_close, permit)) => Box::pin(self.connect(permit, room)).await,
+            None => unreachable!("only the end of a lease takes its permit"),
+        }
     }
 
-    /// Closes idle connections that have not been used for the idle timeout.
+    /// Closes idle connections that have not been used for the idle timeout, or are too old.
     pub fn close_old(&self, now: Instant) {
-        self.lock_idle().retain(|idle| self.is_fresh(idle, now));
+        self.lock().idle.retain(|idle| idle.is_usable(self.idle_timeout, now));
+    }
+
+    /// Closes all idle connections now, as for an endpoint that was ejected, drained or removed.
+    /// Those in use go on.
+    pub fn close_idle(&self) {
+        let idle = std::mem::take(&mut self.lock().idle);
+        drop(idle);
+    }
+
+    /// Whether connections that come back are kept. While they are not, they serve those who wait
+    /// already and are closed then. To empty a pool for good, call this before
+    /// [`Pool::close_idle`].
+    pub fn set_accepting(&self, is_accepting: bool) {
+        self.lock().is_accepting = is_accepting;
     }
 
     /// Open connections kept for later.
     pub fn idle_count(&self) -> usize {
-        self.lock_idle().iter().filter(|idle| !idle.connection.sender.is_closed()).count()
+        self.lock().idle.iter().filter(|idle| !idle.sender.is_closed()).count()
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
-            return Ok(permit);
-        }
-        let Some(_pending) = Pending::enter(self) else {
-            self.stats.overflowed();
-            return Err(Refusal::Overflow { endpoint: self.addr.clone(), limit: self.max_pending });
-        };
-        match self.permits.clone().acquire_owned().await {
-            Ok(permit) => Ok(permit),
-            Err(_closed) => unreachable!("the semaphore is never closed"),
+    /// What it holds now.
+    pub fn snapshot(&self) -> PoolSnapshot {
+        let state = self.lock();
+        PoolSnapshot {
+            in_use: self.max_connections - state.free,
+            idle: state.idle.len(),
+            waiting: state.waiting.len(),
         }
     }
 
-    fn lend(
-        self: &Arc<Self>,
-        connection: Connection,
-        permit: OwnedSemaphorePermit,
-        reused: bool,
-    ) -> Lease {
-        let Connection { sender, close } = connection;
-        Lease { pool: self.clone(), sender, hold: Hold(Some((close, permit))), reused }
+    fn overflow(&self) -> Refusal {
+        Refusal::Overflow { endpoint: self.addr.clone(), limit: self.queue.max_waiting }
     }
 
-    fn take_idle(&self) -> Option<Connection> {
-        let now = Instant::now();
-        let mut idle = self.lock_idle();
-        while let Some(last) = idle.pop() {
-            if self.is_fresh(&last, now) {
-                return Some(last.connection);
-            }
+    /// A part of what the cluster allows at once.
+    fn room(&self, kind: Kind, limit: Limit) -> Result<Room, Refusal> {
+        if self.breaker.try_enter(kind) {
+            return Ok(Room { breaker: self.breaker.clone(), kind });
         }
-        None
+        self.emit(&Event::LimitReached { cluster: self.at.cluster, limit });
+        let bound = self.breaker.limit(kind);
+        Err(Refusal::LimitReached { of: self.addr.to_string(), limit: limit.name(), bound })
     }
 
-    fn is_fresh(&self, idle: &Idle, now: Instant) -> bool {
-        !idle.connection.sender.is_closed() && now.duration_since(idle.since) < self.idle_timeout
+    fn emit(&self, event: &Event) {
+        self.telemetry.emit(Instant::now().into_std(), event);
     }
 
-    async fn connect(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Result<Lease, Refusal> {
+    async fn connect(self: &Arc<Self>, permit: Permit, room: Room) -> Result<Lease, Refusal> {
         let failed = |reason: String| {
-            self.stats.connect_failed();
+            self.emit(&Event::ConnectFailed { at: self.at });
             Refusal::ConnectFailure { endpoint: self.addr.clone(), reason }
         };
         let dialing = dial(self.dialer.clone(), self.addr.clone());
@@ -190,12 +308,21 @@ impl Pool {
                 return Err(failed(format!("no connection within {limit}")));
             }
         };
+        match self.open(io).await {
+            Ok(connection) => Ok(Lease::new(connection, permit, room, false)),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    /// Begins HTTP on a stream, in a task of its own.
+    async fn open(&self, io: BoxedIo) -> Result<Connection, hyper::Error> {
+        let now = Instant::now();
+        let heard = Heard::default();
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        let open = self.stats.connection_opened();
+            .handshake(TokioIo::new(heard.count(io)))
+            .await?;
+        let open = Open::new(self);
         let (close, closing) = oneshot::channel();
         task::spawn("upstream connection", async move {
             let permit = tokio::select! {
@@ -212,24 +339,46 @@ impl Pool {
             drop(open);
             drop(permit);
         });
-        Ok(self.lend(Connection { sender, close }, permit, false))
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let terms = Terms {
+            retires_at: self.max_age.map(|age| now + self.jittered(age, number)),
+            requests_left: self.max_requests.map(NonZeroU64::get),
+            heard,
+        };
+        Ok(Connection { sender, close, terms, idle_since: now })
     }
 
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
-        // Nothing that holds the lock can leave the list half changed.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// An age that differs from connection to connection, and is the same in every run.
+    fn jittered(&self, age: Duration, number: u64) -> Duration {
+        let hash = xxh3_64_with_seed(self.addr.as_str().as_bytes(), number);
+        let share = hash as f64 / u64::MAX as f64;
+        age.mul_f64(1.0 - AGE_JITTER + 2.0 * AGE_JITTER * share)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock can leave the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Lease {
+    fn new(connection: Connection, permit: Permit, room: Room, reused: bool) -> Self {
+        let Connection { sender, close, mut terms, idle_since: _ } = connection;
+        terms.requests_left = terms.requests_left.map(|left| left.saturating_sub(1));
+        let heard_before = terms.heard.bytes();
+        Self { sender, hold: Hold(Some((close, permit))), room, terms, heard_before, reused }
+    }
+
     /// Sends on it.
-    pub fn sender(&mut self) -> &mut SendRequest<Incoming> {
+    pub fn sender(&mut self) -> &mut SendRequest<OutBody> {
         &mut self.sender
     }
 
-    /// The pool that it came from.
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
+    /// True while not one byte has come since it was lent. A request that failed on a
+    /// [`Lease::reused`] connection in silence most likely met the endpoint's idle close and was
+    /// never read; as that is not certain, it may be sent again if doing it twice does no harm.
+    pub fn is_silent(&self) -> bool {
+        self.terms.heard.bytes() == self.heard_before
     }
 
     /// Gives the connection back after its response was read to the end.
@@ -245,32 +394,32 @@ impl Lease {
         }
     }
 
-    fn keep(self) {
-        let Lease { pool, sender, mut hold, reused: _ } = self;
-        if let Some((close, permit)) = hold.0.take() {
-            let connection = Connection { sender, close };
-            pool.lock_idle().push(Idle { connection, since: Instant::now() });
-            // Only now, so that who waits for the permit finds the connection.
+    fn keep(mut self) {
+        let now = Instant::now();
+        let Some((close, permit)) = self.hold.0.take() else {
+            unreachable!("only the end of a lease takes its permit")
+        };
+        let Some(pool) = permit.pool() else {
+            unreachable!("a lease has its permit");
+        };
+        let mut state = pool.lock();
+        let is_wanted = state.is_accepting || !state.waiting.is_empty();
+        if !is_wanted || !self.terms.allow_another(now) {
+            drop(state);
+            // Closed, and only then is the permit free.
+            self.hold.0 = Some((close, permit));
+            return;
+        }
+        let Lease { sender, terms, .. } = self;
+        state.idle.push(Connection { sender, close, terms, idle_since: now });
+        if state.waiting.is_empty() {
+            state.free += 1;
+            drop(state);
+            permit.put_back();
+        } else {
+            // Whoever waits finds the connection.
+            drop(state);
             drop(permit);
         }
-    }
-}
-
-/// A place in the queue for a permit.
-struct Pending<'a>(&'a Pool);
-
-impl<'a> Pending<'a> {
-    fn enter(pool: &'a Pool) -> Option<Self> {
-        let entered = pool.pending.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pending| {
-            (pending < pool.max_pending).then_some(pending + 1)
-        });
-        // Not `then_some`: a place that was never taken must not be dropped, which would free one.
-        entered.is_ok().then(|| Self(pool))
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::Relaxed);
     }
 }

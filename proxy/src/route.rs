@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::config::RouteConfig;
+use crate::telemetry::ClusterId;
 
 /// Where requests go.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct RouteTable {
 pub struct Route {
     host: Option<String>,
     prefix: String,
+    /// Its place in the configuration.
+    pub index: usize,
     /// The cluster's place in the configuration.
     pub cluster: usize,
     /// From the request's head to the end of its response.
@@ -34,7 +37,9 @@ impl RouteTable {
     pub fn new(configs: &[RouteConfig], cluster: impl Fn(&str) -> Option<usize>) -> Self {
         let mut routes: Vec<_> = configs
             .iter()
-            .map(|config| Route {
+            .enumerate()
+            .map(|(index, config)| Route {
+                index,
                 host: config.host.as_ref().map(|host| host.to_ascii_lowercase()),
                 prefix: config.prefix.clone(),
                 cluster: match cluster(config.cluster.as_str()) {
@@ -46,6 +51,12 @@ impl RouteTable {
             .collect();
         routes.sort_by_key(|route| (route.host.is_none(), std::cmp::Reverse(route.prefix.len())));
         Self { routes }
+    }
+
+    /// The cluster of the route at `index` in the configuration.
+    pub fn cluster_of(&self, index: usize) -> Option<ClusterId> {
+        let route = self.routes.iter().find(|route| route.index == index)?;
+        Some(ClusterId(route.cluster))
     }
 
     /// The route of a request. `host` may carry a port, which is ignored; `path` is without its
@@ -86,8 +97,7 @@ mod tests {
             .map(|(i, (host, prefix))| RouteConfig {
                 host: host.map(str::to_owned),
                 prefix: (*prefix).to_owned(),
-                cluster: i.to_string().as_str().into(),
-                timeout: Duration::from_secs(1),
+                ..RouteConfig::all_to(i.to_string().as_str(), Duration::from_secs(1))
             })
             .collect();
         RouteTable::new(&configs, |name| name.parse().ok())

@@ -2,35 +2,41 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use proxy::admin::Admin;
+use proxy::admin::{Admin, Controls, Sidecar};
 use proxy::config::ListenerConfig;
 use proxy::listener::{Options, serve};
+use proxy::rng::stream;
 use proxy::seam::tcp_dialer;
+use proxy::telemetry::trace::{Exporter, Tracer, TracerParts};
+use proxy::telemetry::{AccessLog, TelemetryParts};
 use proxy::{Config, Stack};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::say;
 
-/// How often idle upstream connections are looked through. They may live this much longer than
-/// their timeout, which is far below any that makes sense.
-const SWEEP: Duration = Duration::from_secs(1);
+/// How long the last lines and spans may take to be written once everything else is over.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or SIGINT and the requests then in flight are done.
 ///
 /// # Errors
 /// When an address cannot be listened on.
-pub(crate) async fn run(config: Config, seed: u64) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config, seed: u64, workers: usize) -> anyhow::Result<()> {
     // First of all: once we say that we are ready, a signal must not kill us any more.
     let stop = StopSignals::new()?;
-    let drain = CancellationToken::new();
-    let stack = Stack::new(&config, seed, tcp_dialer());
+    let controls = Arc::new(Controls::default());
+    let drain = controls.drain_listeners.clone();
+    let exporter = exporter(&config)?;
+    let parts = telemetry_parts(&config, seed, exporter.clone())?;
+    let stack = Stack::with_telemetry(&config, seed, tcp_dialer(), parts);
     let mut servers = JoinSet::new();
     let mut bound = Vec::new();
     for listener in &config.listeners {
@@ -38,8 +44,11 @@ pub(crate) async fn run(config: Config, seed: u64) -> anyhow::Result<()> {
         bound.push((listener.name.to_string(), socket.local_addr()?));
         let stack = stack.clone();
         let stats = stack.telemetry().listener(listener.name.as_str());
-        let options = options(listener, config.drain_timeout);
-        let service = move |request| stack.clone().call(request);
+        let options = Options::new(listener, config.drain_timeout);
+        let service = move |peer| {
+            let stack = stack.clone();
+            move |request| stack.clone().call(peer, request)
+        };
         servers.spawn(serve(socket, service, options, stats, drain.clone()));
     }
     // The admin endpoint outlives the listeners: whoever watches a drain wants to see its end.
@@ -47,23 +56,29 @@ pub(crate) async fn run(config: Config, seed: u64) -> anyhow::Result<()> {
         Some(admin) => {
             let socket = bind("admin", admin.listen).await?;
             bound.push(("admin".to_owned(), socket.local_addr()?));
-            Some(serve_admin(socket, stack.clone(), drain.clone()))
+            let start = Instant::now();
+            let config = config.as_read.clone();
+            let sidecar = Sidecar { stack: stack.clone(), start, workers, seed, config };
+            Some(serve_admin(socket, sidecar, controls.clone()))
         }
         None => None,
     };
-    let sweeper = tokio::spawn(sweep(stack));
+    let tending = tokio::spawn(stack.clone().tend());
+    let reopening = tokio::spawn(reopen_on_hangup(stack.clone())?);
     for (name, addr) in &bound {
         say(&format!("{name} listens on {addr}"));
     }
     say(&format!("ready; seed {seed}"));
-    stop.received().await;
+    stop.received(&controls.quit).await;
     say(&format!("draining for at most {}", humantime::format_duration(config.drain_timeout)));
     drain.cancel();
     let mut cut = 0;
     while let Some(result) = servers.join_next().await {
         cut += result.context("a listener's task failed")?;
     }
-    sweeper.abort();
+    tending.abort();
+    reopening.abort();
+    flush(&stack, exporter).await;
     match cut {
         0 => say("drained"),
         1 => say("drained; 1 connection was still busy and had to be cut"),
@@ -78,37 +93,71 @@ async fn bind(name: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-fn options(listener: &ListenerConfig, drain_timeout: Duration) -> Options {
-    Options {
-        max_connections: listener.max_connections.get(),
-        header_timeout: listener.header_timeout,
-        date_header: true,
-        drain_timeout,
+fn exporter(config: &Config) -> anyhow::Result<Option<Arc<Exporter>>> {
+    let Some(endpoint) = &config.tracing.otlp_endpoint else { return Ok(None) };
+    Ok(Some(Exporter::start(endpoint, &config.tracing, Handle::current())?))
+}
+
+fn telemetry_parts(
+    config: &Config,
+    seed: u64,
+    exporter: Option<Arc<Exporter>>,
+) -> anyhow::Result<TelemetryParts> {
+    let mut parts = TelemetryParts::starting(Instant::now().into_std());
+    #[allow(clippy::disallowed_methods, reason = "the wall clock comes in here and nowhere else")]
+    let wall_clock = Arc::new(SystemTime::now);
+    parts.wall_clock = wall_clock.clone();
+    parts.timeline = config.timeline;
+    parts.access_log = config.access_log.as_ref().map(AccessLog::open).transpose()?;
+    if let Some(sink) = exporter {
+        let sample_ratio = config.tracing.sample_ratio;
+        let rng = stream(seed, "trace");
+        parts.tracer = Tracer::new(TracerParts { sample_ratio, rng, wall_clock, sink });
+    }
+    Ok(parts)
+}
+
+/// Lets a log that was moved away be rotated: SIGHUP opens the file that has its name now.
+fn reopen_on_hangup(stack: Arc<Stack>) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            if let Some(log) = stack.telemetry().access_log() {
+                log.reopen();
+            }
+        }
+    })
+}
+
+async fn flush(stack: &Stack, exporter: Option<Arc<Exporter>>) {
+    if let Some(log) = stack.telemetry().access_log()
+        && !log.flush(FLUSH).await
+    {
+        say("the last lines of the access log could not be written in time");
+    }
+    if let Some(exporter) = exporter
+        && !exporter.flush(FLUSH).await
+    {
+        say("the last spans could not be exported in time");
     }
 }
 
 /// Serves the admin endpoint until the returned set is dropped.
-fn serve_admin(socket: TcpListener, stack: Arc<Stack>, drain: CancellationToken) -> JoinSet<usize> {
+fn serve_admin(socket: TcpListener, sidecar: Sidecar, controls: Arc<Controls>) -> JoinSet<usize> {
+    let stats = sidecar.stack.telemetry().listener("admin");
     let config = ListenerConfig::new("admin", SocketAddr::from(([127, 0, 0, 1], 0)));
-    let options = options(&config, Duration::ZERO);
-    let stats = stack.telemetry().listener("admin");
-    let admin = Admin::new(stack, drain);
-    let service = move |request| {
-        let response = admin.answer(&request);
-        async move { response }
+    let options = Options::new(&config, Duration::ZERO);
+    let admin = Admin::of(Arc::new(sidecar), controls);
+    let service = move |_peer| {
+        let admin = admin.clone();
+        move |request| {
+            let response = admin.answer(&request);
+            async move { response }
+        }
     };
     let mut set = JoinSet::new();
     set.spawn(serve(socket, service, options, stats, CancellationToken::new()));
     set
-}
-
-async fn sweep(stack: Arc<Stack>) {
-    let mut ticks = tokio::time::interval(SWEEP);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        stack.close_old_connections(Instant::now());
-    }
 }
 
 /// SIGTERM and SIGINT.
@@ -125,9 +174,10 @@ impl StopSignals {
         })
     }
 
-    async fn received(mut self) {
+    async fn received(mut self, quit: &CancellationToken) {
         tokio::select! {
             biased;
+            () = quit.cancelled() => {}
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }

@@ -1,92 +1,185 @@
 //! The path of a request, assembled. Read this to see everything.
 //!
 //! ```text
-//! listener → route → deadline → balance → pool → upstream
+//! listener → route → rate limit → deadline → admission → retry → balance → pool → upstream
 //! ```
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{Method, Request, Response, Uri, Version};
+use http::header::{
+    CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::Instant;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::balance::Cluster;
-use crate::config::Config;
+use crate::config::{Config, Fallback, HashOn};
 use crate::error::{Flag, Refusal};
 use crate::headers::{accept_trailers, accepts_trailers, append_via, strip_hop_by_hop};
+use crate::health;
+use crate::limit::{Admission, RateLimiter, hash_of};
+use crate::listener::Peer;
+use crate::policy::deadline::{Limit, Source};
+use crate::policy::hedge::HedgeOptions;
+use crate::policy::membership::SubsetId;
+use crate::policy::retry::{Overrides, RetryOptions};
+use crate::replay::Replay;
+use crate::retry::{Call, Journal};
 use crate::route::{Route, RouteTable};
 use crate::seam::Dialer;
-use crate::telemetry::{RequestStats, Telemetry};
-use crate::upstream::{BodyError, Deadline, UpstreamBody, attempt};
+use crate::telemetry::event::{
+    AccessLine, ClusterId, EndpointRef, Event, RequestEnd, RequestOutcome,
+};
+use crate::telemetry::trace::RequestSpan;
+use crate::telemetry::{ClusterLabels, Telemetry, TelemetryParts};
+use crate::upstream::{BodyError, Deadline, UpstreamBody};
 
 /// Says with Envoy's letters why the sidecar answered in an upstream's place.
 pub static FLAGS_HEADER: HeaderName = HeaderName::from_static("x-sidecar-flags");
 /// Says the same in a sentence.
 pub static REASON_HEADER: HeaderName = HeaderName::from_static("x-sidecar-reason");
 
-/// How much of it fits into a field.
+/// Says that a limit refused the request, as Envoy does.
+pub static OVERLOADED_HEADER: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+
+/// How much of a reason fits into a field.
 const MAX_REASON_BYTES: usize = 512;
 
 /// A configured sidecar, without its listeners.
 pub struct Stack {
     routes: RouteTable,
+    /// What is done for the requests of each route, by [`Route::index`].
+    treatments: Vec<Treatment>,
     clusters: Vec<Arc<Cluster>>,
-    requests: RequestStats,
-    telemetry: Telemetry,
+    seed: u64,
+    telemetry: Arc<Telemetry>,
+}
+
+/// What is done for the requests of a route.
+struct Treatment {
+    retry: RetryOptions,
+    hedge: Option<HedgeOptions>,
+    rate_limit: Option<RateLimiter>,
+    subset: SubsetId,
+    hash: Option<HashOn>,
+    fallback: Option<Fallback>,
 }
 
 impl Stack {
     /// The data path of a checked configuration.
     pub fn new(config: &Config, seed: u64, dialer: Dialer) -> Arc<Self> {
-        let telemetry = Telemetry::new();
+        let now = Instant::now();
+        let parts = TelemetryParts::starting(now.into_std());
+        Self::with_telemetry(config, seed, dialer, parts)
+    }
+
+    /// The same, with somewhere to write and to report to.
+    pub fn with_telemetry(
+        config: &Config,
+        seed: u64,
+        dialer: Dialer,
+        parts: TelemetryParts,
+    ) -> Arc<Self> {
+        let now = Instant::now();
+        let telemetry = Arc::new(Telemetry::of(&labels(config), parts));
         let clusters: Vec<_> = config
             .clusters
             .iter()
-            .map(|cluster| Arc::new(Cluster::new(cluster, seed, &dialer, &telemetry)))
+            .enumerate()
+            .map(|(place, cluster)| {
+                let subsets = config.subsets_of(cluster);
+                let id = ClusterId(place);
+                Arc::new(Cluster::new(id, cluster, &subsets, seed, &dialer, &telemetry))
+            })
             .collect();
         let place = |name: &str| clusters.iter().position(|cluster| cluster.name == name);
-        Arc::new(Self {
-            routes: RouteTable::new(&config.routes, place),
-            requests: telemetry.requests(),
-            clusters,
-            telemetry,
-        })
+        let routes = RouteTable::new(&config.routes, place);
+        let treatments = config.routes.iter().map(|route| Treatment {
+            retry: route.retry.clone(),
+            hedge: route.hedge,
+            rate_limit: route.rate_limit.as_ref().map(|limit| RateLimiter::new(limit, now)),
+            subset: place(route.cluster.as_str())
+                .map_or(SubsetId::ALL, |cluster| clusters[cluster].subset(&route.labels)),
+            hash: route.hash.clone(),
+            fallback: route.fallback.clone(),
+        });
+        let treatments = treatments.collect();
+        Arc::new(Self { routes, treatments, clusters, seed, telemetry })
     }
 
-    /// Answers one request, by an upstream or in its place.
-    pub async fn call(self: Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
-        self.requests.received();
-        let mut books = Books { stack: self, open: true };
-        let answer = books.stack.forward(request).await;
+    /// Answers one request from `peer`, by an upstream or in its place.
+    pub async fn call(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let mut books = Books::open(self, peer, &request);
+        let stack = books.stack.clone();
+        let answer = stack.forward(peer, request, &mut books).await;
         match answer {
             Ok(response) => response.map(|body| ResponseBody::upstream(body, books)),
             Err(refusal) => {
-                books.close_with(refusal.flag());
                 tracing::debug!(%refusal, "request refused");
-                refused(&refusal)
+                let fallback = books.fallback(&stack, &refusal);
+                let response = fallback.unwrap_or_else(|| refused(&refusal, &books.journal));
+                books.close(RequestOutcome::Refused(refusal.flag()), Some(response.status()));
+                response
             }
         }
     }
 
     async fn forward(
         &self,
+        peer: Peer,
         mut request: Request<Incoming>,
+        books: &mut Books,
     ) -> Result<Response<UpstreamBody>, Refusal> {
-        let received = Instant::now();
         let route = self.route(&request)?;
-        let deadline = Deadline { at: received + route.timeout, limit: route.timeout };
+        books.route = Some(route.index);
+        let treatment = &self.treatments[route.index];
+        if let Some(limit) = &treatment.rate_limit {
+            limit.check(peer, request.headers(), books.received).inspect_err(|_| {
+                self.telemetry.emit(books.received.into_std(), &Event::RateLimited);
+            })?;
+        }
+        let limit = Limit::of(request.headers(), route.timeout);
+        if limit.remaining(Duration::ZERO).is_err() {
+            return Err(Refusal::DeadlineExpired);
+        }
         let cluster = &self.clusters[route.cluster];
         prepare(&mut request)?;
-        let Some(placement) = cluster.place() else {
-            return Err(Refusal::NoEndpoint { cluster: cluster.name.clone() });
+        books.admission = Some(cluster.admit(books.received)?);
+        let asked = Overrides::take(request.headers_mut());
+        let retry = treatment.retry.for_request(&asked);
+        let (head, body) = request.into_parts();
+        let call = Call {
+            cluster,
+            subset: treatment.subset,
+            key: treatment.hash.as_ref().and_then(|on| hash_key(on, peer, &head.headers)),
+            deadline: Deadline {
+                at: books.received + limit.timeout,
+                limit: limit.timeout,
+                is_callers: limit.from != Source::Route,
+            },
+            is_grpc: limit.is_grpc,
+            span: books.span.as_deref(),
+            retry: &retry,
+            hedge: treatment.hedge.as_ref(),
+            body: Replay::new(body, retry.max_body_bytes),
+            head,
         };
-        let mut response = attempt(placement, request, deadline).await?;
-        strip_hop_by_hop(response.headers_mut());
+        let mut response = call.drive(&mut books.journal).await?;
+        let headers = response.headers_mut();
+        strip_hop_by_hop(headers);
+        books.journal.describe(headers);
         // Each side of us speaks its own version; hyper writes the one that its peer asked for.
         *response.version_mut() = Version::HTTP_11;
         Ok(response)
@@ -109,21 +202,65 @@ impl Stack {
     }
 
     /// What was counted.
-    pub fn telemetry(&self) -> &Telemetry {
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
     }
 
-    /// Requests received so far.
-    pub fn requests(&self) -> u64 {
-        self.requests.total()
-    }
-
-    /// Closes upstream connections that nobody has used for their cluster's idle timeout.
-    pub fn close_old_connections(&self, now: Instant) {
-        for endpoint in self.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
-            endpoint.pool.close_old(now);
+    /// Does what has to be done beside requests, for as long as it is polled: closes connections
+    /// that are too old, and checks the health of endpoints.
+    pub async fn tend(self: Arc<Self>) {
+        let mut tending = JoinSet::new();
+        for cluster in &self.clusters {
+            tending.spawn(health::check_all(cluster.clone(), self.seed));
+        }
+        let mut ticks = interval(SWEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = ticks.tick().await;
+            for cluster in &self.clusters {
+                cluster.tidy(now);
+            }
         }
     }
+}
+
+/// How often connections and endpoints are looked through where no request does. Idle connections
+/// may live this much longer than their timeout, which is far below any that makes sense.
+const SWEEP: Duration = Duration::from_millis(250);
+
+fn labels(config: &Config) -> Vec<ClusterLabels> {
+    let clusters = config.clusters.iter().map(|cluster| ClusterLabels {
+        name: cluster.name.to_string(),
+        endpoints: cluster.endpoints.iter().map(|e| e.address.to_string()).collect(),
+    });
+    clusters.collect()
+}
+
+fn line_of(peer: Peer, request: &Request<Incoming>, span: Option<&RequestSpan>) -> AccessLine {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    AccessLine {
+        method: request.method().to_string(),
+        host: request.headers().get(HOST).map(text).unwrap_or_default(),
+        path: origin_form(request.uri()).to_string(),
+        peer: Some(peer.0),
+        trace_id: span.map(RequestSpan::trace_id),
+        ..AccessLine::default()
+    }
+}
+
+/// What strategies that hash go by, if the request has it.
+fn hash_key(on: &HashOn, peer: Peer, headers: &HeaderMap) -> Option<u64> {
+    match on {
+        HashOn::Source => Some(hash_of(peer)),
+        HashOn::Header(name) => headers.get(name).map(|value| xxh3_64(value.as_bytes())),
+        HashOn::Cookie(name) => cookie(headers, name.as_bytes()).map(xxh3_64),
+    }
+}
+
+/// The value of a cookie (RFC 6265 §4.2.1).
+fn cookie<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a [u8]> {
+    let pairs = headers.get_all(COOKIE).iter().flat_map(|v| v.as_bytes().split(|b| *b == b';'));
+    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
 }
 
 /// The host that a request is for (RFC 9112 §3.2): the target's authority if it has one, else the
@@ -150,8 +287,25 @@ fn host<B>(request: &Request<B>) -> Result<&str, Refusal> {
 /// What `uri-host [ ":" port ]` is made of (RFC 3986 §3.2.2). No `@`: who puts user information
 /// into a target means to mislead somebody (RFC 9110 §4.2.4).
 fn may_be_in_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
+    IN_HOST[usize::from(byte)]
 }
+
+/// A table, because it is asked for every byte.
+const IN_HOST: [bool; 256] = {
+    let marks = b"-._~%!$&'()*+,;=:[]";
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut place = 0;
+    while place < marks.len() {
+        table[marks[place] as usize] = true;
+        place += 1;
+    }
+    table
+};
 
 /// Makes a request that came in into one that may go out.
 fn prepare(request: &mut Request<Incoming>) -> Result<(), Refusal> {
@@ -184,44 +338,120 @@ fn origin_form(uri: &Uri) -> Uri {
     uri.path_and_query().cloned().map_or_else(Uri::default, Uri::from)
 }
 
-fn refused(refusal: &Refusal) -> Response<ResponseBody> {
+fn refused(refusal: &Refusal, journal: &Journal) -> Response<ResponseBody> {
     let reason = refusal.to_string();
-    let mut response = Response::new(ResponseBody::own(format!("{reason}\n")));
+    let mut response = Response::new(ResponseBody::own(format!("{reason}\n").into()));
     *response.status_mut() = refusal.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    say_why(headers, refusal);
+    journal.describe(headers);
+    if let Some(retry_after) = refusal.retry_after() {
+        // In whole seconds, and never too early (RFC 9110 §10.2.3).
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    if refusal.flag() == Flag::UO {
+        headers.insert(OVERLOADED_HEADER.clone(), HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// A refusal's letters and its sentence, for a response that stands for it.
+fn say_why(headers: &mut HeaderMap, refusal: &Refusal) {
     headers.insert(FLAGS_HEADER.clone(), HeaderValue::from_static(refusal.flag().letters()));
     // What a caller or a peer wrote may be long, or hold what a field value may not; the body has
     // it all.
+    let reason = refusal.to_string();
     let start = reason.get(..MAX_REASON_BYTES).unwrap_or(&reason);
     if let Ok(start) = HeaderValue::from_str(start) {
         headers.insert(REASON_HEADER.clone(), start);
     }
-    response
 }
 
 /// Counts how a request ended, once. A caller that leaves is noticed by the drop: nothing else
 /// drops a request before its end.
 struct Books {
     stack: Arc<Stack>,
+    received: Instant,
+    route: Option<usize>,
+    admission: Option<Admission>,
+    journal: Journal,
+    /// What there is to write and to trace, if anybody wants it.
+    line: Option<Box<AccessLine>>,
+    /// In a box like the line: both are large, there seldom is one, and the books are moved often.
+    span: Option<Box<RequestSpan>>,
     open: bool,
 }
 
 impl Books {
-    fn close(&mut self) {
-        self.open = false;
+    fn open(stack: Arc<Stack>, peer: Peer, request: &Request<Incoming>) -> Self {
+        let received = Instant::now();
+        let telemetry = &stack.telemetry;
+        telemetry.emit(received.into_std(), &Event::RequestReceived);
+        let span = telemetry.tracer().start(received.into_std(), request, Some(peer.0));
+        let span = span.map(Box::new);
+        let line = telemetry.wants_lines();
+        let line = line.then(|| Box::new(line_of(peer, request, span.as_deref())));
+        let journal = Journal::default();
+        Self { stack, received, route: None, admission: None, journal, line, span, open: true }
     }
 
-    fn close_with(&mut self, flag: Flag) {
-        if std::mem::take(&mut self.open) {
-            self.stack.requests.refused(flag);
+    fn close(&mut self, outcome: RequestOutcome, status: Option<StatusCode>) {
+        if !std::mem::take(&mut self.open) {
+            return;
         }
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.received);
+        if let Some(admission) = self.admission.take() {
+            admission.ended(outcome, elapsed, now);
+        }
+        let attempts = self.journal.attempts;
+        let line = self.line.take().map(|line| Arc::new(self.finished(*line)));
+        let end = RequestEnd { outcome, status, elapsed, attempts, line };
+        if let Some(span) = self.span.take() {
+            span.end(now.into_std(), &end);
+        }
+        self.stack.telemetry.emit(now.into_std(), &Event::RequestEnded(end));
+    }
+
+    /// The upstream's response is complete.
+    fn close_with(&mut self, body: &UpstreamBody) {
+        let status = body.status();
+        let outcome = match status.is_server_error() {
+            true => RequestOutcome::Failed,
+            false => RequestOutcome::Ok,
+        };
+        self.close(outcome, Some(status));
+    }
+
+    /// The line with what is known only now.
+    fn finished(&self, line: AccessLine) -> AccessLine {
+        let cluster = self.route.and_then(|route| self.stack.routes.cluster_of(route));
+        let at = |endpoint| cluster.map(|cluster| EndpointRef { cluster, endpoint });
+        let endpoint = self.journal.endpoint.and_then(at);
+        AccessLine { cluster, endpoint, ..line }
+    }
+
+    /// What is served while a circuit is open, if its route says so.
+    fn fallback(&self, stack: &Stack, refusal: &Refusal) -> Option<Response<ResponseBody>> {
+        let Refusal::CircuitOpen { .. } = refusal else { return None };
+        let fallback = stack.treatments[self.route?].fallback.as_ref()?;
+        let mut response = Response::new(ResponseBody::own(fallback.body.clone()));
+        *response.status_mut() = fallback.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, fallback.content_type.clone());
+        say_why(headers, refusal);
+        if let Some(cluster) = stack.routes.cluster_of(self.route?) {
+            stack.telemetry.emit(Instant::now().into_std(), &Event::FallbackServed { cluster });
+        }
+        Some(response)
     }
 }
 
 impl Drop for Books {
     fn drop(&mut self) {
-        self.close_with(Flag::DC);
+        self.close(RequestOutcome::Cancelled, None);
     }
 }
 
@@ -229,8 +459,9 @@ impl Drop for Books {
 pub struct ResponseBody(Origin);
 
 enum Origin {
-    /// An upstream's, passed through.
-    Upstream(UpstreamBody, Books),
+    /// An upstream's, passed through. In a box, because a response is moved several times on its
+    /// way out, and this is a third of a kilobyte.
+    Upstream(Box<(UpstreamBody, Books)>),
     /// Our own words.
     Own(Full<Bytes>),
 }
@@ -238,12 +469,12 @@ enum Origin {
 impl ResponseBody {
     fn upstream(body: UpstreamBody, mut books: Books) -> Self {
         if body.is_over() {
-            books.close();
+            books.close_with(&body);
         }
-        Self(Origin::Upstream(body, books))
+        Self(Origin::Upstream(Box::new((body, books))))
     }
 
-    fn own(text: String) -> Self {
+    fn own(text: Bytes) -> Self {
         Self(Origin::Own(Full::from(text)))
     }
 }
@@ -257,11 +488,17 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().0 {
-            Origin::Upstream(body, books) => {
+            Origin::Upstream(upstream) => {
+                let (body, books) = &mut **upstream;
                 let polled = Pin::new(&mut *body).poll_frame(cx);
+                if let (Poll::Ready(Some(Ok(frame))), Some(line)) = (&polled, &mut books.line) {
+                    line.bytes_sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                }
                 match &polled {
-                    Poll::Ready(Some(Err(error))) => books.close_with(error.flag()),
-                    _ if body.is_over() => books.close(),
+                    Poll::Ready(Some(Err(error))) => {
+                        books.close(RequestOutcome::Refused(error.flag()), Some(body.status()));
+                    }
+                    _ if body.is_over() => books.close_with(body),
                     _ => {}
                 }
                 polled
@@ -272,14 +509,14 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Origin::Upstream(body, _) => body.is_end_stream(),
+            Origin::Upstream(upstream) => upstream.0.is_end_stream(),
             Origin::Own(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Origin::Upstream(body, _) => body.size_hint(),
+            Origin::Upstream(upstream) => upstream.0.size_hint(),
             Origin::Own(body) => body.size_hint(),
         }
     }

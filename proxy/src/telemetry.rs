@@ -1,38 +1,96 @@
-//! Counters, gauges and histograms, and their names.
+//! What the sidecar says about itself: statistics, a timeline, an access log, traces.
 //!
-//! Names follow Envoy's (`upstream_rq_total`, `upstream_cx_active`, …) under the prefix
-//! `sidecar_`, labelled instead of spliced. Handles are resolved once, at start, so that counting
-//! on the request path is an atomic addition (for a histogram, a short lock) and never a look-up.
+//! The path tells each thing once, as an [`Event`], and [`Telemetry::emit`] counts it, remembers it
+//! and logs it; so the numbers on a dashboard, the lines in a log and the marks on a plot cannot
+//! disagree. A per-request event costs an index and a few atomic additions: no lock, no look-up, no
+//! allocation, so that measuring does not change what is measured.
+//!
+//! `books` counts, `families` names, [`conservation`] checks that the counts add up. [`timeline`]
+//! remembers what is rare, [`access_log`] writes what is not, [`trace`] follows one request.
 
+pub mod access_log;
+mod books;
+pub mod conservation;
+mod count;
+pub mod event;
+mod families;
 mod stats;
+pub mod timeline;
+mod totals;
+pub mod trace;
 
-use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::fmt::{self, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
 
-use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder, text};
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-pub use stats::{EndpointSnapshot, EndpointStats, ListenerStats, Open, RequestStats};
+pub use access_log::{AccessLog, AccessLogOptions};
+pub use books::{ClusterRow, EndpointRow};
+pub use conservation::{Conservation, Imbalance};
+pub use count::Latencies;
+pub use event::{ClusterId, EndpointRef, Event};
+pub use stats::{ListenerStats, Open};
+pub use timeline::{Timeline, TimelineOptions};
+pub use totals::{ClusterTotals, EndpointSnapshot, EndpointTotals, RequestTotals};
+pub use trace::{Tracer, TracingOptions};
 
-use self::stats::UpstreamStats;
-use crate::config::EndpointAddr;
-use crate::error::Flag;
+use self::access_log::Record;
+use self::books::Books;
+use self::event::RequestEnd;
 
-/// Upper edges of the latency histogram in seconds: 0.5 ms to 10 s, each about twice the one
-/// before, which is what a dashboard can use; exact percentiles come from the load generator.
-const LATENCY_EDGES_S: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// What time it is outside, for people and other programs to read.
+pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// Everything that is counted.
+/// A cluster's name and the addresses of its endpoints, in the order of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterLabels {
+    /// Its name.
+    pub name: String,
+    /// `host:port` of each endpoint.
+    pub endpoints: Vec<String>,
+}
+
+/// What [`Telemetry`] is made of, beside the names.
+pub struct TelemetryParts {
+    /// When the sidecar started; the timeline's zero.
+    pub start: Instant,
+    /// How much the timeline remembers.
+    pub timeline: TimelineOptions,
+    /// What time it is outside.
+    pub wall_clock: WallClock,
+    /// Where lines for requests go; nowhere if absent.
+    pub access_log: Option<AccessLog>,
+    /// Where spans go.
+    pub tracer: Tracer,
+}
+
+impl TelemetryParts {
+    /// A sidecar that starts at `start`, with neither log nor traces, and whose wall clock stands.
+    pub fn starting(start: Instant) -> Self {
+        Self {
+            start,
+            timeline: TimelineOptions::default(),
+            wall_clock: Arc::new(|| SystemTime::UNIX_EPOCH),
+            access_log: None,
+            tracer: Tracer::off(),
+        }
+    }
+}
+
+/// Everything that is counted, remembered, logged and traced.
 pub struct Telemetry {
     registry: Mutex<Registry>,
     downstream: DownstreamFamilies,
-    cluster: UpstreamFamilies<ClusterLabels>,
-    endpoint: UpstreamFamilies<EndpointLabels>,
+    books: Arc<Books>,
+    timeline: Timeline,
+    wall_clock: WallClock,
+    access_log: Option<AccessLog>,
+    tracer: Tracer,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,86 +98,98 @@ struct ListenerLabels {
     listener: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FlagLabels {
-    flag: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClusterLabels {
-    cluster: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EndpointLabels {
-    cluster: String,
-    endpoint: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct ClassLabels<L> {
-    of: L,
-    class: &'static str,
-}
-
-impl<L: EncodeLabelSet> EncodeLabelSet for ClassLabels<L> {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> std::fmt::Result {
-        self.of.encode(encoder)?;
-        [("class", self.class)].encode(encoder)
-    }
-}
-
 struct DownstreamFamilies {
     cx_total: Family<ListenerLabels, Counter>,
     cx_active: Family<ListenerLabels, Gauge>,
     accept_fail: Family<ListenerLabels, Counter>,
     panic: Family<ListenerLabels, Counter>,
-    rq_total: Counter,
-    refused: Family<FlagLabels, Counter>,
-}
-
-struct UpstreamFamilies<L>
-where
-    L: EncodeLabelSet + Clone + std::hash::Hash + Eq,
-{
-    rq_total: Family<L, Counter>,
-    rq_active: Family<L, Gauge>,
-    rq_timeout: Family<L, Counter>,
-    rq_failed: Family<L, Counter>,
-    rq_cancelled: Family<L, Counter>,
-    rq_pending_overflow: Family<L, Counter>,
-    rq: Family<ClassLabels<L>, Counter>,
-    rq_time: Family<L, Histogram>,
-    cx_total: Family<L, Counter>,
-    cx_active: Family<L, Gauge>,
-    cx_connect_fail: Family<L, Counter>,
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Self::new()
-    }
+    protocol_error: Family<ListenerLabels, Counter>,
+    idle_timeout: Family<ListenerLabels, Counter>,
+    header_timeout: Family<ListenerLabels, Counter>,
+    body_timeout: Family<ListenerLabels, Counter>,
+    write_timeout: Family<ListenerLabels, Counter>,
 }
 
 impl Telemetry {
-    /// Nothing counted yet.
-    pub fn new() -> Self {
+    /// Nothing counted yet. An [`EndpointRef`] is a place in `clusters`.
+    pub fn of(clusters: &[ClusterLabels], parts: TelemetryParts) -> Self {
         let mut registry = Registry::with_prefix("sidecar");
+        let books = Arc::new(Books::new(clusters));
         let downstream = DownstreamFamilies::register(&mut registry);
-        let cluster = UpstreamFamilies::register(registry.sub_registry_with_prefix("cluster"));
-        let endpoint = UpstreamFamilies::register(registry.sub_registry_with_prefix("endpoint"));
-        Self { registry: Mutex::new(registry), downstream, cluster, endpoint }
+        families::register(&mut registry, &books);
+        Self {
+            registry: Mutex::new(registry),
+            downstream,
+            books,
+            timeline: Timeline::new(parts.start, parts.timeline),
+            wall_clock: parts.wall_clock,
+            access_log: parts.access_log,
+            tracer: parts.tracer,
+        }
     }
 
-    /// Everything in the OpenMetrics text format, which Prometheus reads.
-    pub fn exposition(&self) -> String {
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut text = String::new();
-        if text::encode(&mut text, &registry).is_err() {
-            // Writing to a String cannot fail; saying so beats a silent empty page.
-            let _ = writeln!(text, "# the exposition could not be encoded");
+    /// Something happened at `now`.
+    ///
+    /// # Panics
+    /// When the event names a cluster or an endpoint that there is not: a defect.
+    pub fn emit(&self, now: Instant, event: &Event) {
+        self.books.count(event);
+        self.timeline.note(now, event, &self.books);
+        if let Event::RequestEnded(end @ RequestEnd { line: Some(_), .. }) = event {
+            self.log(end);
         }
-        text
+    }
+
+    fn log(&self, end: &RequestEnd) {
+        let (Some(log), Some(line)) = (&self.access_log, &end.line) else { return };
+        let cluster = line.cluster.or(line.endpoint.map(|at| at.cluster));
+        log.write(Record {
+            time: (self.wall_clock)().checked_sub(end.elapsed).unwrap_or(SystemTime::UNIX_EPOCH),
+            cluster: cluster.map(|cluster| self.books.cluster_name(cluster).clone()),
+            endpoint: line.endpoint.map(|at| self.books.endpoint_address(at).clone()),
+            line: line.clone(),
+            end: end.clone(),
+        });
+    }
+
+    /// Whether a request's end should bring an [`event::AccessLine`].
+    pub fn wants_lines(&self) -> bool {
+        self.access_log.is_some()
+    }
+
+    /// The log of requests, to flush and to reopen.
+    pub fn access_log(&self) -> Option<&AccessLog> {
+        self.access_log.as_ref()
+    }
+
+    /// Starts spans.
+    pub fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
+    /// What changed, and when.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// The books, to see whether they balance.
+    pub fn conservation(&self) -> Conservation {
+        Conservation::of(&self.books)
+    }
+
+    /// What became of requests so far.
+    pub fn request_totals(&self) -> RequestTotals {
+        self.books.requests.read()
+    }
+
+    /// What happened at an endpoint so far.
+    pub fn endpoint_totals(&self, at: EndpointRef) -> EndpointTotals {
+        self.books.endpoint(at).read()
+    }
+
+    /// What happened to each cluster so far.
+    pub fn cluster_rows(&self) -> Vec<ClusterRow> {
+        self.books.cluster_rows()
     }
 
     /// The handles of a listener.
@@ -131,25 +201,70 @@ impl Telemetry {
             cx_active: families.cx_active.get_or_create_owned(&labels),
             accept_fail: families.accept_fail.get_or_create_owned(&labels),
             panic: families.panic.get_or_create_owned(&labels),
+            protocol_error: families.protocol_error.get_or_create_owned(&labels),
+            idle_timeout: families.idle_timeout.get_or_create_owned(&labels),
+            header_timeout: families.header_timeout.get_or_create_owned(&labels),
+            body_timeout: families.body_timeout.get_or_create_owned(&labels),
+            write_timeout: families.write_timeout.get_or_create_owned(&labels),
         }
     }
 
-    /// The handles of requests as they come in.
-    pub fn requests(&self) -> RequestStats {
-        let refused = Flag::ALL.map(|flag| {
-            self.downstream.refused.get_or_create_owned(&FlagLabels { flag: flag.letters() })
-        });
-        RequestStats { total: self.downstream.rq_total.clone(), refused }
+    /// Everything in the OpenMetrics text format, which Prometheus reads.
+    pub fn exposition(&self) -> String {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        let encoded = text::encode_registry(&mut text, &registry)
+            .and_then(|()| self.encode_own(&mut text))
+            .and_then(|()| text::encode_eof(&mut text));
+        if encoded.is_err() {
+            // Writing to a String cannot fail; saying so beats a silent empty page.
+            let _ = writeln!(text, "# the exposition could not be encoded");
+        }
+        text
     }
 
-    /// The handles of an endpoint, which count for its cluster too.
-    pub fn endpoint(&self, cluster: &str, addr: &EndpointAddr) -> EndpointStats {
-        let of_cluster = ClusterLabels { cluster: cluster.to_owned() };
-        let labels = EndpointLabels { cluster: cluster.to_owned(), endpoint: addr.to_string() };
-        EndpointStats {
-            own: self.endpoint.handles(&labels),
-            cluster: self.cluster.handles(&of_cluster),
+    /// What telemetry itself lost, which is what makes the rest of it worth believing.
+    fn encode_own(&self, text: &mut String) -> fmt::Result {
+        let log = self.access_log.as_ref().map(AccessLog::counts).unwrap_or_default();
+        let spans = self.tracer.counts().unwrap_or_default();
+        let rows = [
+            ("access_log_written", "Lines written", log.written),
+            ("access_log_dropped", "Lines dropped because too many waited", log.dropped),
+            ("access_log_failed", "Lines that could not be written", log.failed),
+            ("tracing_spans_exported", "Spans that the collector took", spans.exported),
+            ("tracing_spans_failed", "Spans that it did not take", spans.failed),
+            ("tracing_spans_dropped", "Spans dropped because too many waited", spans.dropped),
+            ("timeline_dropped", "Moments forgotten for newer ones", self.timeline.dropped()),
+        ];
+        let mut own = Registry::with_prefix("sidecar");
+        for (name, help, value) in rows {
+            own.register(name, help, prometheus_client::metrics::counter::ConstCounter::new(value));
         }
+        text::encode_registry(text, &own)
+    }
+
+    /// The same as `name: value` lines for people, without the buckets of histograms; only those
+    /// that hold `filter`, and those that are not zero if `used_only`.
+    pub fn plain_stats(&self, filter: &str, used_only: bool) -> String {
+        let mut text = String::new();
+        for line in self.exposition().lines().filter(|line| !line.starts_with('#')) {
+            let Some((series, value)) = line.rsplit_once(' ') else { continue };
+            let is_bucket = series.split('{').next().is_some_and(|name| name.ends_with("_bucket"));
+            let is_used = value.parse::<f64>().is_ok_and(|value| value != 0.0);
+            if !is_bucket && series.contains(filter) && (is_used || !used_only) {
+                let _ = writeln!(text, "{series}: {value}");
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { books, tracer, access_log, .. } = self;
+        let mut telemetry = f.debug_struct("Telemetry");
+        telemetry.field("books", books).field("tracer", tracer).field("access_log", access_log);
+        telemetry.finish_non_exhaustive()
     }
 }
 
@@ -160,72 +275,27 @@ impl DownstreamFamilies {
             cx_active: Family::default(),
             accept_fail: Family::default(),
             panic: Family::default(),
-            rq_total: Counter::default(),
-            refused: Family::default(),
+            protocol_error: Family::default(),
+            idle_timeout: Family::default(),
+            header_timeout: Family::default(),
+            body_timeout: Family::default(),
+            write_timeout: Family::default(),
         };
         let downstream = registry.sub_registry_with_prefix("downstream");
         downstream.register("cx", "Connections accepted", new.cx_total.clone());
         downstream.register("cx_active", "Connections open", new.cx_active.clone());
         downstream.register("cx_accept_fail", "Failures to accept", new.accept_fail.clone());
         downstream.register("cx_panic", "Connections lost to a defect", new.panic.clone());
-        downstream.register("rq", "Requests received", new.rq_total.clone());
-        let help = "Requests that no upstream answered in full, by response flag";
-        downstream.register("rq_refused", help, new.refused.clone());
+        let help = "Connections ended by a malformed request";
+        downstream.register("cx_protocol_error", help, new.protocol_error.clone());
+        let help = "Connections closed because no request came";
+        downstream.register("cx_idle_timeout", help, new.idle_timeout.clone());
+        let help = "Connections cut because their caller did not read";
+        downstream.register("cx_write_timeout", help, new.write_timeout.clone());
+        let help = "Requests whose head took too long";
+        downstream.register("rq_header_timeout", help, new.header_timeout.clone());
+        let help = "Requests whose body stopped coming";
+        downstream.register("rq_body_timeout", help, new.body_timeout.clone());
         new
-    }
-}
-
-impl<L> UpstreamFamilies<L>
-where
-    L: EncodeLabelSet + Clone + std::hash::Hash + Eq + Send + Sync + std::fmt::Debug + 'static,
-{
-    fn register(registry: &mut Registry) -> Self {
-        let new = Self {
-            rq_total: Family::default(),
-            rq_active: Family::default(),
-            rq_timeout: Family::default(),
-            rq_failed: Family::default(),
-            rq_cancelled: Family::default(),
-            rq_pending_overflow: Family::default(),
-            rq: Family::default(),
-            rq_time: Family::new_with_constructor(|| Histogram::new(LATENCY_EDGES_S)),
-            cx_total: Family::default(),
-            cx_active: Family::default(),
-            cx_connect_fail: Family::default(),
-        };
-        registry.register("upstream_rq", "Requests placed on an endpoint", new.rq_total.clone());
-        registry.register("upstream_rq_active", "Requests not ended", new.rq_active.clone());
-        registry.register("upstream_rq_timeout", "Route timeouts", new.rq_timeout.clone());
-        let help = "Requests without a whole response: no connection, or it broke";
-        registry.register("upstream_rq_failed", help, new.rq_failed.clone());
-        let help = "Requests whose caller left before the end of the response";
-        registry.register("upstream_rq_cancelled", help, new.rq_cancelled.clone());
-        let help = "Requests refused because the endpoint's queue was full";
-        registry.register("upstream_rq_pending_overflow", help, new.rq_pending_overflow.clone());
-        registry.register("upstream_rq_class", "Whole responses by status class", new.rq.clone());
-        let help = "Time to the response head";
-        registry.register("upstream_rq_time_seconds", help, new.rq_time.clone());
-        registry.register("upstream_cx", "Connections made", new.cx_total.clone());
-        registry.register("upstream_cx_active", "Connections open", new.cx_active.clone());
-        let help = "Connections that could not be made";
-        registry.register("upstream_cx_connect_fail", help, new.cx_connect_fail.clone());
-        new
-    }
-
-    fn handles(&self, of: &L) -> UpstreamStats {
-        let class = |class| self.rq.get_or_create_owned(&ClassLabels { of: of.clone(), class });
-        UpstreamStats {
-            rq_total: self.rq_total.get_or_create_owned(of),
-            rq_active: self.rq_active.get_or_create_owned(of),
-            rq_timeout: self.rq_timeout.get_or_create_owned(of),
-            rq_failed: self.rq_failed.get_or_create_owned(of),
-            rq_cancelled: self.rq_cancelled.get_or_create_owned(of),
-            rq_pending_overflow: self.rq_pending_overflow.get_or_create_owned(of),
-            rq_by_class: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
-            rq_time: self.rq_time.get_or_create_owned(of),
-            cx_total: self.cx_total.get_or_create_owned(of),
-            cx_active: self.cx_active.get_or_create_owned(of),
-            cx_connect_fail: self.cx_connect_fail.get_or_create_owned(of),
-        }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! From the inside out: `canvas` puts plotters' shapes on a drawing that scales, `palette` holds
 //! colours and the styles that tell series apart without them, `axis` chooses ticks, `panel` is one
-//! plot with its axes, `marks` puts faults on a time axis. Each of the others is one figure. A
-//! figure with small multiples is several drawings with equal scales, so that the page can lay
-//! them out in one column on a phone and in two on a desk.
+//! plot with its axes, `marks` puts faults, and what was done about them, on a time axis. Each of the
+//! others is one figure. A figure with small multiples is several drawings with equal scales, so
+//! that the page can lay them out in one column on a phone and in two on a desk.
 
 mod axis;
 mod canvas;

@@ -324,7 +324,7 @@ pub struct Event {
     pub at_ms: u64,
     /// When it was over, for what lasts.
     pub until_ms: Option<u64>,
-    /// What sort of thing it is: `fault` for now.
+    /// What sort of thing it is: `fault`, or what a sidecar says of itself, such as `ejected`.
     pub kind: String,
     /// What it happened to, such as `web-0`.
     pub target: String,

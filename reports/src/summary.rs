@@ -90,6 +90,9 @@ pub struct VariantSummary {
     pub timeline: Timeline,
     /// The backends, by service.
     pub services: Vec<ServiceSummary>,
+    /// What its sidecars say happened inside them, such as ejections, in the run of the first
+    /// seed: moments of several seeds on one axis would tell the story of none.
+    pub acts: Vec<Event>,
 }
 
 impl VariantSummary {
@@ -259,6 +262,7 @@ fn variant(mut runs: Vec<&RunRecord>, faults: &[Event]) -> VariantSummary {
         checks: checks::summarise(&runs),
         timeline: timeline::summarise(&runs),
         services: backends::summarise(&runs, faults),
+        acts: first.events.iter().filter(|event| event.kind != "fault").cloned().collect(),
     }
 }
 

@@ -12,7 +12,7 @@ use sim::RunResult;
 use sim::backend::{End, LogEntry};
 use sim::turmoil_engine::ENGINE;
 
-use crate::plan::{Job, kind};
+use crate::plan::Job;
 use crate::scenario::Scenario;
 
 /// What a series is cut into.
@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The record of a simulated run, without its verdicts.
 pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
     let file = &scenario.file;
-    let variant = job.variant.0.name;
+    let variant = &scenario.variants[job.variant].name;
     RunRecord {
         schema: SCHEMA.to_owned(),
         scenario: ScenarioText {
@@ -32,7 +32,7 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
         },
         world: World::Sim,
         system: concat!("meshbench sidecar ", env!("CARGO_PKG_VERSION")).to_owned(),
-        variant: variant.to_owned(),
+        variant: variant.clone(),
         seed: job.seed,
         replay: replay(scenario, job),
         environment: Environment {
@@ -49,13 +49,8 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
         accounting: accounting(&result.samples),
         latency: latencies(&result.samples),
         intervals: intervals(*file.duration.get_ref(), &result.samples),
-        endpoints: scenario
-            .instances()
-            .into_iter()
-            .zip(&result.logs)
-            .map(|(name, log)| endpoint(scenario, name, log))
-            .collect(),
-        events: events(scenario),
+        endpoints: endpoints(scenario, result),
+        events: events(scenario, result),
         checks: Vec::new(),
         warnings: Vec::new(),
         trace_hash: Some(result.fingerprint.to_string()),
@@ -65,7 +60,10 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
 /// The command that repeats one run, with what it is compared with.
 fn replay(scenario: &Scenario, job: &Job) -> String {
     let name = quoted(&scenario.called);
-    format!("meshbench run {name} --variant {} --seed {}", job.variant.0.name, job.seed)
+    format!(
+        "meshbench run {name} --variant {} --seed {}",
+        scenario.variants[job.variant].name, job.seed
+    )
 }
 
 /// A word as a shell takes it.
@@ -140,8 +138,16 @@ fn intervals(duration: Duration, samples: &[Sample]) -> Vec<Interval> {
         .collect()
 }
 
-fn endpoint(scenario: &Scenario, name: String, log: &[LogEntry]) -> EndpointRecord {
-    let count = interval_count(*scenario.file.duration.get_ref());
+fn endpoints(scenario: &Scenario, result: &RunResult) -> Vec<EndpointRecord> {
+    let services = scenario.services_of_instances();
+    let service = |place: usize| scenario.file.services[services[place]].name.get_ref().clone();
+    let logs = scenario.instances().into_iter().zip(&result.logs).enumerate();
+    logs.map(|(place, (name, log))| endpoint(scenario.duration(), service(place), name, log))
+        .collect()
+}
+
+fn endpoint(duration: Duration, service: String, name: String, log: &[LogEntry]) -> EndpointRecord {
+    let count = interval_count(duration);
     let mut total = Served::default();
     let mut latency = LatencyHistogram::new();
     let mut intervals = vec![Served::default(); count];
@@ -152,7 +158,7 @@ fn endpoint(scenario: &Scenario, name: String, log: &[LogEntry]) -> EndpointReco
             latency.record(at.saturating_sub(entry.arrived));
         }
     }
-    EndpointRecord { name, service: scenario.service().name.clone(), total, latency, intervals }
+    EndpointRecord { name, service, total, latency, intervals }
 }
 
 fn count_entry(served: &mut Served, entry: &LogEntry) {
@@ -167,22 +173,30 @@ fn count_entry(served: &mut Served, entry: &LogEntry) {
     }
 }
 
-fn events(scenario: &Scenario) -> Vec<Event> {
-    let mut events: Vec<_> = scenario
-        .file
-        .faults
-        .iter()
-        .map(|fault| Event {
-            at_ms: millis(*fault.at.get_ref()),
-            // A fault without an end lasts as long as the run; without one it would be a moment.
-            until_ms: Some(millis(
-                *fault.until.as_ref().unwrap_or(&scenario.file.duration).get_ref(),
-            )),
-            kind: "fault".to_owned(),
-            target: fault.target.get_ref().clone(),
-            detail: kind(fault.what).to_string(),
-        })
-        .collect();
+fn events(scenario: &Scenario, result: &RunResult) -> Vec<Event> {
+    let names = scenario.instances();
+    let end = scenario.duration();
+    let faults = scenario.file.faults.iter().flat_map(|fault| {
+        let targets = fault.places(&names).into_iter().map(|place| &names[place]);
+        // A fault without an end lasts as long as the run; without one it would be a moment.
+        targets.flat_map(move |target| fault.windows(end).map(move |window| (target, window))).map(
+            |(target, window)| Event {
+                at_ms: millis(window.start),
+                until_ms: Some(millis(window.end)),
+                kind: "fault".to_owned(),
+                target: target.clone(),
+                detail: fault.kind().to_string(),
+            },
+        )
+    });
+    let of_sidecars = result.sidecar_events.iter().map(|event| Event {
+        at_ms: millis(event.at),
+        until_ms: event.until.map(millis),
+        kind: event.kind.to_owned(),
+        target: event.target.clone(),
+        detail: event.detail.clone(),
+    });
+    let mut events: Vec<_> = faults.chain(of_sidecars).collect();
     events.sort_by_key(|event| event.at_ms);
     events
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reports::record::{Check, Warning};
 
 use crate::measure::{Value, window};
-use crate::scenario::{Bound, Expectation, Scenario};
+use crate::scenario::{Bound, Expectation, Scenario, Unit};
 
 /// Judges one expectation of one run. `base` is what was measured of the variant it is compared
 /// with, if it is compared with one.
@@ -63,6 +63,12 @@ pub fn what(scenario: &Scenario, expectation: &Expectation) -> String {
         let takes_number = text.ends_with("status");
         text += &if takes_number { format!(" {status}") } else { format!(" of status {status}") };
     }
+    if let Some(flag) = &expectation.flag {
+        text += &format!(" {}", flag.get_ref());
+    }
+    if let Some(method) = &expectation.method {
+        text += &format!(" of {}", method.get_ref());
+    }
     if let Some(target) = &expectation.target {
         text += &format!(" at {}", target.get_ref());
     }
@@ -94,9 +100,14 @@ impl Limit {
     fn text(&self, expectation: &Expectation) -> String {
         match (self.bound, self.base, &expectation.compared_with) {
             (Bound::Number(factor), Some(base), Some(of)) => {
-                format!("{factor} × {} ({})", of.get_ref().0.name, words(base))
+                format!("{factor} × {} ({})", of.get_ref(), words(base))
             }
-            (Bound::Number(share), ..) => words(Value::Share(share)),
+            (Bound::Number(number), ..) => match expectation.that.get_ref().unit() {
+                Unit::Share => words(Value::Share(number)),
+                Unit::PerSecond => words(Value::PerSecond(number)),
+                Unit::Factor => words(Value::Factor(number)),
+                Unit::Count | Unit::Time => format!("{number}"),
+            },
             (Bound::Time(time), ..) => words(Value::Time(time)),
         }
     }
@@ -111,6 +122,12 @@ fn words(value: Value) -> String {
         Value::Share(share) => {
             let text = format!("{:.3}", share * 100.0);
             format!("{}{NBSP}%", text.trim_end_matches('0').trim_end_matches('.'))
+        }
+        Value::Count(count) => count.to_string(),
+        Value::PerSecond(rate) => format!("{rate:.1}{NBSP}/s"),
+        Value::Factor(factor) => {
+            let text = format!("{factor:.3}");
+            format!("{}{NBSP}×", text.trim_end_matches('0').trim_end_matches('.'))
         }
         Value::Time(time) if time >= Duration::from_secs(10) => {
             format!("{:.1}{NBSP}s", time.as_secs_f64())
@@ -138,5 +155,7 @@ mod tests {
             [time(500), time(502_000), time(12_000_000)],
             ["0.5\u{a0}ms", "502\u{a0}ms", "12.0\u{a0}s"]
         );
+        let others = [Value::Count(3), Value::PerSecond(199.54), Value::Factor(1.2)];
+        assert_eq!(others.map(words), ["3", "199.5\u{a0}/s", "1.2\u{a0}×"]);
     }
 }

@@ -6,12 +6,14 @@
 //! [`catalog`] finds files; [`scenario`] is their language, checked. [`plan`] turns a scenario into
 //! runs, one for each variant and seed; [`runner`] carries them out on all cores. [`measure`]
 //! computes a metric from the client's record and the backends' logs; [`judge`] compares it with
-//! what was expected. [`chronicle`] writes the run record that reports are made of. The programs'
-//! commands are in [`command`].
+//! what was expected, and [`conservation`] holds the books of all who saw the requests against each
+//! other. [`chronicle`] writes the run record that reports are made of. The programs' commands are
+//! in [`command`].
 
 pub mod catalog;
 pub mod chronicle;
 pub mod command;
+pub mod conservation;
 pub mod judge;
 pub mod measure;
 pub mod plan;

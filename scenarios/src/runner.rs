@@ -4,12 +4,11 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use proxy::config::Balance;
-use reports::record::{Check, RunRecord};
-use sim::RunResult;
+use reports::record::RunRecord;
 use sim::turmoil_engine;
 
 use crate::chronicle::record;
+use crate::conservation;
 use crate::judge::{judge, not_judged};
 use crate::measure::{Value, measure};
 use crate::plan::{Job, world};
@@ -91,47 +90,15 @@ fn run_one(
     job: &Job,
     keep_going: &dyn Fn() -> bool,
 ) -> Result<Option<Finished>, String> {
-    let world = world(scenario, job.variant, job.seed).map_err(|error| error.to_string())?;
+    let variant = &scenario.variants[job.variant];
+    let world = world(scenario, variant, job.seed)?;
     let result = turmoil_engine::run(&world, keep_going).map_err(|error| error.to_string())?;
     let Some(result) = result else { return Ok(None) };
     let mut record = record(scenario, job, &result);
-    record.checks = vec![every_request_is_accounted_for(&record, &result)];
+    record.checks = vec![conservation::check(scenario, &record.accounting, &result)];
     let expectations = scenario.file.expect.iter();
-    let values = expectations.map(|e| measure(scenario, e, &result)).collect();
+    let values = expectations.map(|e| measure(scenario, variant, e, &result)).collect();
     Ok(Some(Finished { record, values }))
-}
-
-/// The check that every run has to pass: the client's books balance, and the sidecar and the
-/// backends have seen what the client says it sent.
-///
-/// Where callers cancel, connections break or processes die, a request may end on its way, so
-/// each step may have seen fewer than the one before it, and never more.
-fn every_request_is_accounted_for(record: &RunRecord, result: &RunResult) -> Check {
-    let accounting = &record.accounting;
-    let arrived: u64 = record.endpoints.iter().map(|endpoint| endpoint.total.arrived).sum();
-    let placed: u64 = result.sidecar_placed.iter().sum();
-    let received = result.sidecar_requests;
-    let sent = accounting.sent;
-    let errors: u64 = record.endpoints.iter().map(|endpoint| endpoint.total.errors).sum();
-    let undisturbed = accounting.ok + accounting.late + errors == accounting.planned
-        && record.endpoints.iter().all(|e| e.total.cancelled + e.total.crashed == 0);
-    let agree = if undisturbed {
-        sent == received && received == placed && placed == arrived
-    } else {
-        sent >= received && received >= placed && placed >= arrived
-    };
-    let measured = match accounting.verify() {
-        Ok(()) => {
-            format!("{sent} sent, {received} received, {placed} placed, {arrived} arrived")
-        }
-        Err(imbalance) => imbalance.to_string(),
-    };
-    Check {
-        what: "requests at the client, the sidecar (in and out) and the instances".to_owned(),
-        wanted: if undisturbed { "all equal" } else { "none appears on the way" }.to_owned(),
-        passed: agree && accounting.verify().is_ok(),
-        measured,
-    }
 }
 
 fn judge_all(
@@ -155,7 +122,7 @@ fn judge_all(
         let scenario = &scenarios[job.scenario];
         let mut record = finished.record.clone();
         for (place, expectation) in scenario.file.expect.iter().enumerate() {
-            if !expectation.is_about(job.variant) {
+            if !expectation.is_about(&job.variant(scenarios).name) {
                 continue;
             }
             let value = finished.values[place];
@@ -164,12 +131,12 @@ fn judge_all(
                 continue;
             };
             let base = base.get_ref();
-            match finished_twin(jobs, done, job, *base) {
+            match finished_twin(scenarios, jobs, done, job, base) {
                 Some(twin) => {
                     let base = Some(twin.values[place]);
                     record.checks.push(judge(scenario, expectation, value, base));
                 }
-                None => record.warnings.push(not_judged(scenario, expectation, base.0.name)),
+                None => record.warnings.push(not_judged(scenario, expectation, base)),
             }
         }
         outcome.records.push(record);
@@ -179,13 +146,15 @@ fn judge_all(
 
 /// The finished run of another variant with the same scenario and seed.
 fn finished_twin<'a>(
+    scenarios: &[Scenario],
     jobs: &[Job],
     done: &'a [Option<Result<Finished, String>>],
     job: &Job,
-    variant: Balance,
+    variant: &str,
 ) -> Option<&'a Finished> {
     let is_twin = |other: &Job| {
-        (other.scenario, other.seed) == (job.scenario, job.seed) && other.variant == variant
+        (other.scenario, other.seed) == (job.scenario, job.seed)
+            && other.variant(scenarios).name == variant
     };
     done[jobs.iter().position(is_twin)?].as_ref()?.as_ref().ok()
 }

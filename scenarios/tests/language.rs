@@ -1,6 +1,10 @@
-//! The documentation of the language is itself a scenario.
+//! The language: its documentation is itself a scenario, configurations are merged as they are
+//! written, and each way to be wrong has one line.
+#![allow(clippy::unwrap_used, reason = "a test says by failing what is wrong")]
 
+use std::num::NonZeroU32;
 use std::path::Path;
+use std::time::Duration;
 
 use proxy::config::InputError;
 use scenarios::Scenario;
@@ -10,7 +14,8 @@ fn the_example_in_contributing_is_a_scenario() -> Result<(), InputError> {
     let text = include_str!("../../CONTRIBUTING.md");
     let block = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
     let scenario = Scenario::parse(Path::new("example.toml"), block.unwrap_or_default())?;
-    assert_eq!(scenario.file.expect.len(), 3);
+    assert_eq!(scenario.file.expect.len(), 5);
+    assert_eq!(scenario.variants.len(), 4);
     Ok(())
 }
 
@@ -18,7 +23,167 @@ fn the_example_in_contributing_is_a_scenario() -> Result<(), InputError> {
 fn every_scenario_of_the_catalogue_expects_something() -> Result<(), InputError> {
     for scenario in scenarios::catalog::all()? {
         assert!(!scenario.file.expect.is_empty(), "{}", scenario.name);
-        assert!(scenario.file.seeds.get() >= 5, "{}", scenario.name);
+        assert!(scenario.file.seeds.get() >= 3, "{}", scenario.name);
     }
     Ok(())
+}
+
+const GOOD: &str = r#"title = "t"
+about = "a"
+seeds = 1
+duration = "10s"
+
+[[services]]
+name = "web"
+service_time = { constant = "10ms" }
+zone = "a"
+labels = { app = "web" }
+groups = [{ instances = 2, weight = 3 }, { instances = 1, zone = "b", labels = { v = "2" } }]
+calls = "db"
+
+[[services]]
+name = "db"
+instances = 2
+service_time = { constant = "10ms" }
+cold_start = { factor = 5, over = "10s" }
+
+[load]
+arrivals = "constant"
+rate = 10
+mix = [{ share = 4 }, { method = "POST", share = 1, body = "1KiB", path = "/x" }]
+headers = { x-envoy-upstream-rq-timeout-ms = "500" }
+timeout = "1s"
+
+[sidecar]
+timeout = "2s"
+
+[sidecar.cluster]
+max_pending = 7
+balance = "random"
+
+[sidecar.cluster.peak_ewma]
+decay = "3s"
+default_latency = "9ms"
+
+[compare]
+strategies = ["round_robin"]
+
+[[variants]]
+name = "common"
+
+[[variants]]
+name = "own"
+balance = "peak_ewma"
+cluster = { max_pending = 8, peak_ewma = { decay = "4s" } }
+route = { timeout = "1s" }
+
+[[faults]]
+target = "db-*"
+at = "1s"
+every = "2s"
+for = "1s"
+what = { errors = { rate = 0.5, status = 503, time = "1ms" } }
+
+[[expect]]
+that = "time_to_recover"
+target = "db-0"
+at_most = "1s"
+"#;
+
+fn parse(text: &str) -> Result<Scenario, InputError> {
+    Scenario::parse(Path::new("mine.toml"), text)
+}
+
+#[test]
+fn a_variant_says_what_differs_from_the_common_configuration() {
+    let scenario = parse(GOOD).unwrap();
+    let said: Vec<_> = scenario
+        .variants
+        .iter()
+        .map(|variant| {
+            let (cluster, route) = (&variant.sidecar.cluster, &variant.sidecar.route);
+            let peak_ewma = &cluster.peak_ewma;
+            (
+                variant.name.as_str(),
+                cluster.balance.0.name,
+                cluster.max_pending,
+                (peak_ewma.decay.as_secs(), peak_ewma.default_latency.as_millis()),
+                route.timeout.as_secs(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("round_robin", "round_robin", 7, (3, 9), 2),
+            ("common", "random", 7, (3, 9), 2),
+            ("own", "peak_ewma", 8, (4, 9), 1),
+        ]
+    );
+    // What nobody says is as the sidecar has it.
+    let silent = GOOD.replace("timeout = \"2s\"", "");
+    let route = |scenario: &Scenario| scenario.variants[0].sidecar.route.timeout;
+    assert_eq!(route(&parse(&silent).unwrap()), Duration::from_secs(15));
+}
+
+#[test]
+fn instances_are_told_apart_by_their_group() {
+    let scenario = parse(GOOD).unwrap();
+    assert_eq!(scenario.instances(), ["web-0", "web-1", "web-2", "db-0", "db-1"]);
+    assert_eq!(scenario.services_of_instances(), [0, 0, 0, 1, 1]);
+    let told = scenario.file.services[0].endpoints();
+    let told: Vec<_> = told.iter().map(|e| (e.weight, e.zone.as_deref(), e.labels.len())).collect();
+    let three = NonZeroU32::new(3);
+    assert_eq!(told, [(three, Some("a"), 1), (three, Some("a"), 1), (None, Some("b"), 2)]);
+}
+
+#[test]
+fn each_way_to_be_wrong_has_one_line() {
+    let cases = [
+        ("max_pending = 7", "max_pendin = 7"),
+        ("max_pending = 7", "max_pending = \"many\""),
+        ("max_pending = 8", "max_pendin = 8"),
+        ("max_pending = 8", "max_pending = -8"),
+        ("decay = \"3s\"", "decay = \"0s\""),
+        ("decay = \"4s\"", "decay = \"soon\""),
+        ("balance = \"random\"", "balance = \"fastest\""),
+        ("max_pending = 7", "name = \"mine\""),
+        ("max_pending = 8", "balance = \"random\""),
+        ("[sidecar.cluster]", "[sidecar.route]\ntimeout = \"3s\"\n\n[sidecar.cluster]"),
+        ("route = { timeout = \"1s\" }", "route = { timout = \"1s\" }"),
+        ("route = { timeout = \"1s\" }", "route = { cluster = \"web\" }"),
+        ("name = \"common\"", "name = \"round_robin\""),
+        ("name = \"common\"", "name = \"a b\""),
+        ("share = 4", "share = 0"),
+        ("\"POST\"", "\"PO ST\""),
+        ("\"1KiB\"", "\"1K\""),
+        ("\"/x\"", "\"x\""),
+        ("x-envoy-upstream-rq-timeout-ms", "content-length"),
+        ("calls = \"db\"", "calls = \"web\""),
+        ("calls = \"db\"", ""),
+        ("instances = 2\nservice", "service"),
+        ("name = \"db\"", "name = \"web\""),
+        ("factor = 5", "factor = 0.5"),
+        ("db-*", "cache-*"),
+        ("target = \"db-*\"", "targets = []"),
+        ("for = \"1s\"", "for = \"2s\""),
+        ("for = \"1s\"", ""),
+        ("every = \"2s\"", ""),
+        ("status = 503", "status = 200"),
+        ("target = \"db-0\"", "target = \"web-0\""),
+        ("target = \"db-0\"", ""),
+        ("target = \"db-0\"", "target = \"db-0\"\nmethod = \"GET\""),
+        ("at_most = \"1s\"", "at_most = \"1s\"\nof = [\"fastest\"]"),
+    ];
+    let complaint = |(right, wrong): &(&str, &str)| {
+        assert!(GOOD.contains(right), "{right}");
+        let text = GOOD.replacen(right, wrong, 1);
+        match parse(&text) {
+            Ok(_) => panic!("accepted `{wrong}` for `{right}`"),
+            Err(error) => error.to_string(),
+        }
+    };
+    let lines: Vec<_> = cases.iter().map(complaint).collect();
+    assert!(lines.iter().all(|line| line.lines().count() == 1));
+    insta::assert_snapshot!(lines.join("\n"));
 }

@@ -95,14 +95,16 @@ fn the_counts_of_client_sidecar_and_backends_agree_exactly() {
         let addr = socket.local_addr().unwrap();
         let options = listener::Options {
             max_connections: 1000,
-            header_timeout: Duration::from_secs(60),
-            date_header: true,
             drain_timeout: Duration::from_secs(5),
+            ..listener::Options::default()
         };
         let stats = stack.telemetry().listener("out");
         let service = {
             let stack = stack.clone();
-            move |request| stack.clone().call(request)
+            move |peer| {
+                let stack = stack.clone();
+                move |request| stack.clone().call(peer, request)
+            }
         };
         let drain = CancellationToken::new();
         let server = tokio::spawn(serve(socket, service, options, stats, drain.clone()));
@@ -111,7 +113,8 @@ fn the_counts_of_client_sidecar_and_backends_agree_exactly() {
         let options = Options::new(target, addr.to_string());
         let mut recorder = Recorder::new();
         let never = std::future::pending();
-        loadgen::run(plan, options, TcpDialler, PrecisePacer, never, &mut recorder).await;
+        loadgen::run(plan, options, TcpDialler, PrecisePacer::default(), never, &mut recorder)
+            .await;
         drain.cancel();
         assert_eq!(server.await.unwrap(), 0, "connections had to be cut");
         recorder
@@ -121,15 +124,16 @@ fn the_counts_of_client_sidecar_and_backends_agree_exactly() {
     let accounting = recorder.accounting;
     assert!(accounting.planned > 3000, "{accounting:?}");
     assert_eq!(accounting.ok, accounting.planned, "{accounting:?}");
-    assert_eq!(stack.requests(), accounting.sent);
+    let books = stack.telemetry().conservation();
+    assert_eq!(books.requests.received, accounting.sent);
     let exposition = stack.telemetry().exposition();
     let line =
         format!("sidecar_cluster_upstream_rq_total{{cluster=\"web\"}} {}\n", accounting.sent);
     assert!(exposition.contains(&line), "{line} is not in\n{exposition}");
     let mut served = 0;
-    for (backend, endpoint) in backends.into_iter().zip(&stack.clusters()[0].endpoints) {
+    for (backend, endpoint) in backends.into_iter().zip(&books.endpoints) {
         let log = backend.stop();
-        assert_eq!(log.len() as u64, endpoint.stats.snapshot().rq_total);
+        assert_eq!(log.len() as u64, endpoint.totals.started());
         assert!(log.iter().all(|line| line["status"] == 200));
         served += log.len() as u64;
     }

@@ -1,20 +1,28 @@
 //! The model of a service instance, and its log: the ground truth.
 //!
 //! A backend takes a request off the wire, waits for a worker if it has a limited number of them,
-//! works for as long as its distribution says, and answers. Everything about it can be changed
-//! while it runs, which is how faults are made. It serves the same way in the simulated network
-//! and on real sockets.
+//! works for as long as its distribution says, asks other services in between if it is made so,
+//! and answers. Everything about it can be changed while it runs, which is how faults are made. It
+//! serves the same way in the simulated network and on real sockets.
 //!
 //! Service draws are a function of the seed and of the request's index alone. So every strategy,
 //! whichever backend it sends a request to, is compared on the same draw for it.
+//!
+//! Two paths are answered beside the work, as an agent in front of the application would: what
+//! its load is ([`LOAD_PATH`]) and whether it is well ([`HEALTH_PATH`]).
 
-use std::collections::BTreeMap;
+mod door;
+mod journal;
+mod settings;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body;
 use proxy::listener::{self, serve};
@@ -25,70 +33,45 @@ use rand::RngExt as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use self::door::Door;
+use self::journal::Journal;
+use crate::call::Call;
 use crate::clock::Clock;
-use crate::service_time::ServiceTime;
+
+pub use journal::{End, LogEntry, LogSink};
+pub use settings::{ColdStart, Errors, MOST_WORKERS, Settings};
 
 /// Carries a request's index in the plan, in decimal.
 pub const INDEX_HEADER: &str = "x-request-index";
 /// Says in a response which backend it came from.
 pub static BACKEND_HEADER: HeaderName = HeaderName::from_static("x-backend");
 
+/// `GET` of it says in [`RIF_HEADER`] and [`LATENCY_HEADER`] how busy the backend is, for
+/// balancers that probe.
+pub const LOAD_PATH: &str = "/.well-known/load";
+/// `GET` of it is answered with 200, or with 503 while every request would fail.
+pub const HEALTH_PATH: &str = "/.well-known/health";
+/// Requests that are in work or wait, in decimal.
+pub static RIF_HEADER: HeaderName = HeaderName::from_static("x-load-rif");
+/// The median latency of recent answers at about that number of requests, in microseconds; absent
+/// before the first answer.
+pub static LATENCY_HEADER: HeaderName = HeaderName::from_static("x-load-latency-us");
+
 /// 32-bit words of the draw stream that belong to one request: one ChaCha block.
 const WORDS_PER_REQUEST: u128 = 16;
-/// The most workers that a backend can have: far more than requests that can be in flight.
-pub const MOST_WORKERS: usize = 1_000_000;
 /// Connections that a backend holds open at once; more than the ports of a client.
 const MOST_CONNECTIONS: usize = 100_000;
 
-/// What a backend is like at the moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// How long it works on a request.
-    pub service_time: ServiceTime,
-    /// Requests that it works on at once, at most [`MOST_WORKERS`]; others wait in order of arrival.
-    /// `None`: all of them.
-    pub workers: Option<usize>,
-    /// Probability that the work ends in an error, 0 to 1.
-    pub error_rate: f64,
-    /// While set, no request moves on: none starts and none is answered.
-    pub hung: bool,
-    /// While not set, its process is dead: nothing listens.
-    pub up: bool,
+/// What a backend is, and stays.
+#[derive(Clone)]
+pub struct Identity {
+    /// Its name, such as `web-3`.
+    pub name: String,
+    /// The run's seed, from which it draws.
+    pub seed: u64,
+    /// The services that it asks for each request, one after the other.
+    pub calls: Vec<Call>,
 }
-
-impl Settings {
-    /// A healthy backend that works on any number of requests at once.
-    pub fn healthy(service_time: ServiceTime) -> Self {
-        Self { service_time, workers: None, error_rate: 0.0, hung: false, up: true }
-    }
-}
-
-/// One line of a backend's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogEntry {
-    /// The request's index in the plan, if it carried one.
-    pub index: Option<u64>,
-    /// When it arrived, from the start of the run.
-    pub arrived: Duration,
-    /// When work on it began; `None` if it never did.
-    pub started: Option<Duration>,
-    /// How and when it ended; `None` while it is being worked on.
-    pub end: Option<(End, Duration)>,
-}
-
-/// How a request ended at the backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// It was answered with this status.
-    Answered(StatusCode),
-    /// The caller left before it was answered.
-    Cancelled,
-    /// The process died.
-    Crashed,
-}
-
-/// Receives each entry of a log when it is complete.
-pub type LogSink = Box<dyn FnMut(&LogEntry) + Send>;
 
 /// One instance of a service. Clones share it.
 #[derive(Clone)]
@@ -97,43 +80,41 @@ pub struct Backend {
 }
 
 struct Shared {
-    name: String,
-    seed: u64,
+    identity: Identity,
     settings: Mutex<Settings>,
     /// Wakes whoever waits for a change of the settings, in order of arrival.
     changed: Notify,
     /// Workers that are free; not used while their number is unlimited.
     workers: Mutex<Arc<Semaphore>>,
+    /// Requests that wait for one.
+    waiting: AtomicUsize,
+    /// When the process last started, unless it has been there from the beginning.
+    restarted: Mutex<Option<Duration>>,
     journal: Mutex<Journal>,
-}
-
-struct Journal {
-    /// By a number of ours, in order of arrival.
-    open: BTreeMap<u64, LogEntry>,
-    next: u64,
-    sink: LogSink,
+    probes: AtomicU64,
 }
 
 impl Backend {
-    /// A backend that is not yet serving. `seed` is the run's; complete log entries go to `sink`.
-    pub fn new(name: impl Into<String>, seed: u64, settings: Settings, sink: LogSink) -> Self {
+    /// A backend that is not yet serving. Complete log entries go to `sink`.
+    pub fn new(identity: Identity, settings: Settings, sink: LogSink) -> Self {
         let workers = Mutex::new(Arc::new(Semaphore::new(permits(settings.workers))));
-        let journal = Journal { open: BTreeMap::new(), next: 0, sink };
         Self {
             shared: Arc::new(Shared {
-                name: name.into(),
-                seed,
+                identity,
                 settings: Mutex::new(settings),
                 changed: Notify::new(),
                 workers,
-                journal: Mutex::new(journal),
+                waiting: AtomicUsize::new(0),
+                restarted: Mutex::new(None),
+                journal: Mutex::new(Journal::new(sink)),
+                probes: AtomicU64::new(0),
             }),
         }
     }
 
     /// Its name, such as `web-3`.
     pub fn name(&self) -> &str {
-        &self.shared.name
+        &self.shared.identity.name
     }
 
     /// What it is like now.
@@ -158,17 +139,27 @@ impl Backend {
 
     /// Requests that are here now, in order of arrival.
     pub fn in_work(&self) -> Vec<LogEntry> {
-        lock(&self.shared.journal).open.values().copied().collect()
+        lock(&self.shared.journal).open().collect()
+    }
+
+    /// How often it was asked for its load or its health.
+    pub fn probes(&self) -> u64 {
+        self.shared.probes.load(Ordering::Relaxed)
     }
 
     /// Serves whenever it is up, on a socket from `bind`; never returns unless binding fails.
     ///
     /// # Errors
     /// That of `bind`.
-    pub async fn run<A, F, E>(&self, clock: Clock, bind: impl Fn() -> F) -> Result<(), E>
+    pub async fn run<A, F, E>(
+        &self,
+        clock: Clock,
+        bind: impl Fn() -> F + Send + Sync,
+    ) -> Result<(), E>
     where
-        A: Accept,
-        F: Future<Output = Result<A, E>>,
+        A: Accept + Sync,
+        F: Future<Output = Result<A, E>> + Send,
+        E: fmt::Display + Send,
     {
         loop {
             self.until(|settings| settings.up).await;
@@ -177,8 +168,11 @@ impl Backend {
                 biased;
                 // What loses is dropped: the listener closes and its connections are cut.
                 () = self.until(|settings| !settings.up) => {}
-                () = self.serve(clock, socket) => {}
+                () = self.serve(clock, Door::new(self.clone(), socket, &bind)) => {}
             }
+            lock(&self.shared.journal).forget_speed();
+            self.until(|settings| settings.up).await;
+            *lock(&self.shared.restarted) = Some(clock.elapsed());
         }
     }
 
@@ -186,42 +180,108 @@ impl Backend {
     pub async fn serve<A: Accept>(&self, clock: Clock, socket: A) {
         let options = listener::Options {
             max_connections: MOST_CONNECTIONS,
-            header_timeout: Duration::from_secs(24 * 3600),
+            // Longer than any scenario: a backend does not fail by itself.
+            idle_timeout: Duration::from_secs(24 * 3600),
             date_header: false,
             drain_timeout: Duration::ZERO,
+            ..listener::Options::default()
         };
         let backend = self.clone();
-        let service = move |request| {
+        let service = move |_peer| {
             let backend = backend.clone();
-            async move { backend.answer(request, clock).await }
+            move |request| {
+                let backend = backend.clone();
+                async move { backend.answer(request, clock).await }
+            }
         };
         serve(socket, service, options, ListenerStats::default(), CancellationToken::new()).await;
     }
 
-    /// Works on one request.
+    /// Answers one request.
     pub async fn answer<B>(&self, request: Request<B>, clock: Clock) -> Response<Full<Bytes>>
     where
         B: Body + Unpin,
     {
-        let index = index_of(&request);
+        match request.uri().path() {
+            LOAD_PATH if request.method() == Method::GET => self.tell_load().await,
+            HEALTH_PATH if request.method() == Method::GET => self.tell_health().await,
+            _ => self.work(request, clock).await,
+        }
+    }
+
+    async fn tell_load(&self) -> Response<Full<Bytes>> {
+        self.shared.probes.fetch_add(1, Ordering::Relaxed);
+        self.until(|settings| !settings.hung).await;
+        let (in_flight, latency) = {
+            let journal = lock(&self.shared.journal);
+            (journal.in_flight(), journal.usual_latency())
+        };
+        let mut response = Response::new(Full::default());
+        let headers = response.headers_mut();
+        headers.insert(RIF_HEADER.clone(), in_flight.into());
+        if let Some(micros) = latency.and_then(|latency| u64::try_from(latency.as_micros()).ok()) {
+            headers.insert(LATENCY_HEADER.clone(), micros.into());
+        }
+        response
+    }
+
+    async fn tell_health(&self) -> Response<Full<Bytes>> {
+        self.shared.probes.fetch_add(1, Ordering::Relaxed);
+        self.until(|settings| !settings.hung).await;
+        let fails = self.settings().errors.rate >= 1.0;
+        let mut response = Response::new(Full::default());
+        *response.status_mut() =
+            if fails { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        response
+    }
+
+    /// Works on one request.
+    async fn work<B>(&self, request: Request<B>, clock: Clock) -> Response<Full<Bytes>>
+    where
+        B: Body + Unpin,
+    {
+        let (head, mut body) = request.into_parts();
+        let index = index_of(&head.headers);
         let mut visit = Visit::begin(self, index, clock);
         // The whole request is read first, as an application would; nothing of it is kept.
-        let mut body = request.into_body();
         while let Some(Ok(_frame)) = body.frame().await {}
         self.until(|settings| !settings.hung).await;
-        let worker = self.worker().await;
+        let Ok(worker) = self.worker().await else {
+            visit.answered(StatusCode::SERVICE_UNAVAILABLE);
+            return self.response(StatusCode::SERVICE_UNAVAILABLE);
+        };
         visit.started();
-        let (time, failed) = self.draw(index, visit.number);
-        tokio::time::sleep(time).await;
+        let draw = self.draw(index, visit.number, clock.elapsed());
+        let called = self.work_and_call(draw.time, &head).await;
         self.until(|settings| !settings.hung).await;
         drop(worker);
-        let status = if failed { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+        let status = match (called, draw.error) {
+            (Err(status), _) | (Ok(()), Some(status)) => status,
+            (Ok(()), None) => StatusCode::OK,
+        };
         visit.answered(status);
         self.response(status)
     }
 
+    /// The work in equal parts, with a call between each two of them.
+    async fn work_and_call(
+        &self,
+        time: Duration,
+        head: &http::request::Parts,
+    ) -> Result<(), StatusCode> {
+        let calls = &self.shared.identity.calls;
+        let part = time / u32::try_from(calls.len() + 1).unwrap_or(u32::MAX);
+        tokio::time::sleep(part).await;
+        for call in calls {
+            self.until(|settings| !settings.hung).await;
+            call.make(&head.method, &head.headers).await?;
+            tokio::time::sleep(part).await;
+        }
+        Ok(())
+    }
+
     fn response(&self, status: StatusCode) -> Response<Full<Bytes>> {
-        let name = &self.shared.name;
+        let name = self.name();
         let mut response = Response::new(Full::from(format!("hello from {name}\n")));
         *response.status_mut() = status;
         if let Ok(name) = HeaderValue::from_str(name) {
@@ -230,26 +290,51 @@ impl Backend {
         response
     }
 
-    /// The service time of a request, and whether its work ends in an error.
-    fn draw(&self, index: Option<u64>, number: u64) -> (Duration, bool) {
+    /// What fate has in store for a request whose work begins now.
+    fn draw(&self, index: Option<u64>, number: u64, now: Duration) -> Draw {
         let settings = self.settings();
+        let Identity { name, seed, .. } = &self.shared.identity;
         // Without an index there is nothing to compare on, and backends of one seed should differ.
         let (mut rng, place) = match index {
-            Some(index) => (stream(self.shared.seed, "service"), index),
-            None => (stream(self.shared.seed, &format!("service/{}", self.shared.name)), number),
+            Some(index) => (stream(*seed, "service"), index),
+            None => (stream(*seed, &format!("service/{name}")), number),
         };
         rng.set_word_pos(u128::from(place) * WORDS_PER_REQUEST);
-        let time = settings.service_time.draw(rng.random());
-        let failed = rng.random::<f64>() < settings.error_rate;
-        (time, failed)
+        let uniform = rng.random();
+        let errors = settings.errors;
+        let error = (rng.random::<f64>() < errors.rate).then_some(errors.status);
+        let time = match (error, errors.time) {
+            (Some(_), Some(time)) => time.draw(uniform),
+            _ => settings.service_time.draw(uniform).mul_f64(self.coldness(&settings, now)),
+        };
+        Draw { time, error }
+    }
+
+    /// How many times as long work takes because of the last start.
+    fn coldness(&self, settings: &Settings, now: Duration) -> f64 {
+        match (settings.cold_start, *lock(&self.shared.restarted)) {
+            (Some(cold), Some(start)) => cold.factor_at(now.saturating_sub(start)),
+            _ => 1.0,
+        }
     }
 
     /// Waits for a worker, unless there are as many as anyone wants.
-    async fn worker(&self) -> Option<OwnedSemaphorePermit> {
-        self.settings().workers?;
+    async fn worker(&self) -> Result<Option<OwnedSemaphorePermit>, QueueFull> {
+        let settings = self.settings();
+        if settings.workers.is_none() {
+            return Ok(None);
+        }
         let workers = lock(&self.shared.workers).clone();
+        // A worker that becomes free belongs to those who wait, so this overtakes nobody.
+        if let Ok(worker) = workers.clone().try_acquire_owned() {
+            return Ok(Some(worker));
+        }
+        let waiting = Waiting::begin(&self.shared.waiting);
+        if settings.queue.is_some_and(|most| waiting.before >= most) {
+            return Err(QueueFull);
+        }
         // The set of workers is never closed; without one the request goes on at once.
-        workers.acquire_owned().await.ok()
+        Ok(workers.acquire_owned().await.ok())
     }
 
     /// Waits until the settings are as `wanted`.
@@ -266,12 +351,42 @@ impl Backend {
     }
 }
 
+/// What becomes of one request.
+struct Draw {
+    time: Duration,
+    /// The status of the error that the work ends in, if it does.
+    error: Option<StatusCode>,
+}
+
+/// No worker is free and no more may wait.
+struct QueueFull;
+
+/// One request in the queue.
+struct Waiting<'a> {
+    count: &'a AtomicUsize,
+    /// How many others were there first.
+    before: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        Self { count, before: count.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 fn permits(workers: Option<usize>) -> usize {
     workers.unwrap_or(MOST_WORKERS).min(MOST_WORKERS)
 }
 
-fn index_of<B>(request: &Request<B>) -> Option<u64> {
-    request.headers().get(INDEX_HEADER)?.to_str().ok()?.parse().ok()
+/// The index that a request carries.
+pub(crate) fn index_of(headers: &HeaderMap) -> Option<u64> {
+    headers.get(INDEX_HEADER)?.to_str().ok()?.parse().ok()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -289,18 +404,12 @@ struct Visit<'a> {
 
 impl<'a> Visit<'a> {
     fn begin(backend: &'a Backend, index: Option<u64>, clock: Clock) -> Self {
-        let entry = LogEntry { index, arrived: clock.elapsed(), started: None, end: None };
-        let mut journal = lock(&backend.shared.journal);
-        let number = journal.next;
-        journal.next += 1;
-        journal.open.insert(number, entry);
+        let number = lock(&backend.shared.journal).begin(index, clock.elapsed());
         Self { backend, number, clock, answered: None }
     }
 
     fn started(&mut self) {
-        if let Some(entry) = lock(&self.backend.shared.journal).open.get_mut(&self.number) {
-            entry.started = Some(self.clock.elapsed());
-        }
+        lock(&self.backend.shared.journal).started(self.number, self.clock.elapsed());
     }
 
     fn answered(mut self, status: StatusCode) {
@@ -315,11 +424,6 @@ impl Drop for Visit<'_> {
             None if self.backend.settings().up => End::Cancelled,
             None => End::Crashed,
         };
-        let at = self.clock.elapsed();
-        let mut journal = lock(&self.backend.shared.journal);
-        if let Some(mut entry) = journal.open.remove(&self.number) {
-            entry.end = Some((end, at));
-            (journal.sink)(&entry);
-        }
+        lock(&self.backend.shared.journal).end(self.number, end, self.clock.elapsed());
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Errors, Settings};
 use crate::service_time::ServiceTime;
 
 /// Something that goes wrong with one backend.
@@ -14,7 +14,7 @@ pub struct Fault {
     pub at: Duration,
     /// When it is over; `None`: never.
     pub until: Option<Duration>,
-    /// The backend's place in [`crate::WorldSpec::backends`].
+    /// The backend's place in [`crate::WorldSpec::backends`], which is that of its log too.
     pub backend: usize,
     /// What it is.
     pub kind: FaultKind,
@@ -27,8 +27,10 @@ pub enum FaultKind {
     Slow(ServiceTime),
     /// Connections are accepted and nothing moves.
     Hang,
-    /// Work ends in an error with this probability, 0 to 1.
-    ErrorRate(f64),
+    /// Work ends in errors.
+    Errors(Errors),
+    /// New connections are refused; the ones that are open go on.
+    Refuse,
     /// The process dies: its connections are cut and new ones refused. At the end it starts again.
     Crash,
 }
@@ -38,7 +40,8 @@ impl fmt::Display for FaultKind {
         match self {
             FaultKind::Slow(time) => write!(f, "slow: {time}"),
             FaultKind::Hang => f.write_str("hang"),
-            FaultKind::ErrorRate(rate) => write!(f, "errors: {} %", rate * 100.0),
+            FaultKind::Errors(errors) => errors.fmt(f),
+            FaultKind::Refuse => f.write_str("refuse connections"),
             FaultKind::Crash => f.write_str("crash"),
         }
     }
@@ -69,16 +72,17 @@ pub fn timeline(faults: &[Fault]) -> Vec<Change> {
 
 impl Change {
     /// Makes it so. `healthy` is what the backend is like without faults.
-    pub fn apply(&self, backend: &Backend, healthy: &crate::backend::Settings) {
+    pub fn apply(&self, backend: &Backend, healthy: &Settings) {
         let begins = self.begins;
         backend.change(|settings| match self.fault.kind {
             FaultKind::Slow(time) => {
                 settings.service_time = if begins { time } else { healthy.service_time };
             }
             FaultKind::Hang => settings.hung = begins,
-            FaultKind::ErrorRate(rate) => {
-                settings.error_rate = if begins { rate } else { healthy.error_rate };
+            FaultKind::Errors(errors) => {
+                settings.errors = if begins { errors } else { healthy.errors };
             }
+            FaultKind::Refuse => settings.refusing = begins,
             FaultKind::Crash => settings.up = !begins,
         });
     }

@@ -1,12 +1,16 @@
 //! What there is in a simulated world, and what is left when its run is over.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use loadgen::Sample;
 use loadgen::plan::Plan;
+use proxy::config::{Balance, ClusterConfig, RouteConfig};
 
 use crate::backend::{LogEntry, Settings};
 use crate::fault::Fault;
+use crate::mix::Mix;
 use crate::trace::Fingerprint;
 
 /// A world before its run.
@@ -16,14 +20,40 @@ pub struct WorldSpec {
     pub seed: u64,
     /// Time on the wire, one way, on every link; whole milliseconds.
     pub link_latency: Duration,
-    /// The instances behind the sidecar.
-    pub backends: Vec<BackendSpec>,
-    /// The sidecar between the client and them.
+    /// The services; the client calls the first of them.
+    pub services: Vec<ServiceSpec>,
+    /// What every sidecar is like: the client's, and that of each instance that calls.
     pub sidecar: SidecarSpec,
     /// What the client does.
     pub load: LoadSpec,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+}
+
+impl WorldSpec {
+    /// All instances: those of the first service, then those of the second, ….
+    pub fn backends(&self) -> impl Iterator<Item = &BackendSpec> {
+        self.services.iter().flat_map(|service| &service.instances)
+    }
+
+    /// For each instance in the order of [`WorldSpec::backends`], the place of its service.
+    pub fn services_of_backends(&self) -> impl Iterator<Item = usize> {
+        let services = self.services.iter().enumerate();
+        services.flat_map(|(place, service)| std::iter::repeat_n(place, service.instances.len()))
+    }
+}
+
+/// Instances that can serve the same requests.
+#[derive(Clone, Debug)]
+pub struct ServiceSpec {
+    /// Its name: that of its cluster in the sidecars that call it.
+    pub name: String,
+    /// Its instances.
+    pub instances: Vec<BackendSpec>,
+    /// The places in [`WorldSpec::services`] of those that an instance calls for each request, one
+    /// after the other, each through its own sidecar; all of them later in the list than this one,
+    /// so that no request runs in a circle.
+    pub calls: Vec<usize>,
 }
 
 /// An instance.
@@ -33,15 +63,41 @@ pub struct BackendSpec {
     pub name: String,
     /// What it is like without faults.
     pub settings: Settings,
+    /// What sidecars are told about it beside its address.
+    pub endpoint: EndpointSpec,
 }
 
-/// The sidecar under test. It has one cluster with all backends.
+/// What sidecars are told about an instance beside its address; what is absent is not said.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndpointSpec {
+    /// Its part of the requests, against the others'.
+    pub weight: Option<NonZeroU32>,
+    /// Where it stands.
+    pub zone: Option<String>,
+    /// 0 is used first.
+    pub priority: Option<u32>,
+    /// What subsets are chosen by.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The sidecar under test. It has one cluster for each service that is called through it.
 #[derive(Clone, Debug)]
 pub struct SidecarSpec {
-    /// How it chooses among them.
-    pub balance: proxy::config::Balance,
-    /// From a request's head to the end of its response.
-    pub timeout: Duration,
+    /// The cluster, but for its name and its endpoints.
+    pub cluster: ClusterConfig,
+    /// The route to it, but for the cluster's name.
+    pub route: RouteConfig,
+}
+
+impl SidecarSpec {
+    /// A strategy and a limit, from a request's head to the end of its response; everything else
+    /// as the sidecar has it by default.
+    pub fn new(balance: Balance, timeout: Duration) -> Self {
+        Self {
+            cluster: ClusterConfig::new("service", Vec::new(), balance),
+            route: RouteConfig::all_to("service", timeout),
+        }
+    }
 }
 
 /// The client.
@@ -49,6 +105,8 @@ pub struct SidecarSpec {
 pub struct LoadSpec {
     /// When it sends.
     pub plan: Plan,
+    /// What it sends.
+    pub mix: Mix,
     /// An answer later than this after its planned instant is a failure, but is not cancelled.
     pub deadline: Option<Duration>,
     /// The client cancels a request this long after it sent it.
@@ -57,20 +115,74 @@ pub struct LoadSpec {
     pub max_connections: usize,
 }
 
-/// What a run left behind: the client's record and the backends' logs.
+/// What a run left behind: the client's record, the backends' logs, and what the sidecars say.
 #[derive(Clone, Debug)]
 pub struct RunResult {
     /// One for each planned request, in the order in which they ended.
     pub samples: Vec<Sample>,
+    /// What was sent; says the method of each index.
+    pub mix: Mix,
     /// The log of each backend, in the order of [`WorldSpec::backends`]: complete entries in the
     /// order in which they ended, then those that were still being worked on.
     pub logs: Vec<Vec<LogEntry>>,
-    /// Requests that the sidecar says it received.
-    pub sidecar_requests: u64,
-    /// Requests that the sidecar says it placed on each backend.
-    pub sidecar_placed: Vec<u64>,
+    /// For each backend, how often it was asked for its load or its health, which is in no log.
+    pub probes: Vec<u64>,
+    /// What the sidecars say they did: the client's first, then those of the instances that call,
+    /// in the order of [`WorldSpec::backends`].
+    pub sidecars: Vec<SidecarBooks>,
+    /// The answers of the client's sidecar that carried response flags, in the order of their
+    /// heads.
+    pub flagged: Vec<Flagged>,
+    /// What the sidecars say happened inside them: for time axes, never for a verdict.
+    pub sidecar_events: Vec<SidecarEvent>,
     /// Equal for equal worlds.
     pub fingerprint: Fingerprint,
+}
+
+/// What one sidecar says it did, to be checked against the logs of both its sides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SidecarBooks {
+    /// The backend that calls through it, by its place in [`WorldSpec::backends`]; `None` for the
+    /// client.
+    pub caller: Option<usize>,
+    /// The service that is called, by its place in [`WorldSpec::services`].
+    pub service: usize,
+    /// Requests received.
+    pub requests: u64,
+    /// Attempts placed on each of the service's instances.
+    pub placed: Vec<u64>,
+    /// How many of those were repetitions of a request after a failure.
+    pub retries: u64,
+    /// How many of those were sent before an earlier one had failed.
+    pub hedges: u64,
+    /// What does not add up in its own books.
+    pub imbalance: Option<String>,
+}
+
+/// An answer that carried response flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flagged {
+    /// The request's index in the plan, if it carried one.
+    pub index: Option<u64>,
+    /// When the sidecar sent its head.
+    pub at: Duration,
+    /// The flags, such as `UH`.
+    pub flags: String,
+}
+
+/// Something that a sidecar says happened inside it, such as an ejection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SidecarEvent {
+    /// When, from the start of the run.
+    pub at: Duration,
+    /// When it was over, for what lasts and has ended.
+    pub until: Option<Duration>,
+    /// What sort of thing it is, in one word, such as `ejection`.
+    pub kind: &'static str,
+    /// What it happened to, such as `web-0`.
+    pub target: String,
+    /// What happened, in a few words.
+    pub detail: String,
 }
 
 /// Why a run did not come to its end.

@@ -1,118 +1,382 @@
-//! What the user asked for: text → checked settings.
+//! What can be asked for on the command line.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Parser, ValueEnum};
-
-use loadgen::{Arrivals, Plan, Target};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::Failure;
+use super::settings::usage;
 
 const EXAMPLES: &str = "\
 Examples:
-  Ten seconds at 2000 requests per second:
-    loadgen -R 2000 -d 10s http://127.0.0.1:8080/
+  2000 requests per second for ten seconds, all percentiles:
+    loadgen -R 2000 -d 10s --latency http://127.0.0.1:8080/
+  As many as 32 connections carry, over HTTP/2:
+    loadgen --closed -c 32 --http2 https://example.net/
+  A gate for CI, Poisson arrivals, the record kept:
+    loadgen -R 500 -d 1m --warmup 5s --arrival poisson --slo 'p99<250ms' \\
+        --slo 'errors<0.1%' --format json -o run.json http://127.0.0.1:8080/
 
-  Poisson arrivals, answers of use within 250 ms only, all percentiles:
-    loadgen -R 500 -d 1m --arrival poisson --deadline 250ms --latency \\
-        http://127.0.0.1:8080/search?q=mesh
-
-  A thousand POSTs from a file, the record kept as JSON:
-    loadgen -R 100 -n 1000 -X POST -H 'content-type: application/json' \\
-        -b @body.json --format json -o run.json http://127.0.0.1:8080/items
-
-Exit codes: 0 done, 1 failed to run, 2 wrong usage, 4 void: the numbers do not
-measure what was asked.
+Exit codes: 0 done, 1 failed to run, 2 wrong usage, 3 an objective was missed,
+4 void: the numbers do not measure what was asked.
 ";
 
 /// Sends HTTP requests by the clock, whether or not the server keeps up, and
-/// accounts for every one of them. Latency counts from the instant at which a
-/// request was planned, so waiting for a slow server is part of it.
+/// accounts for every one of them.
+///
+/// Latency counts from the instant at which a request was planned, so waiting
+/// for a slow server is part of it.
 #[derive(Debug, Parser)]
-#[command(name = "loadgen", version, max_term_width = 80, after_help = EXAMPLES)]
-struct Args {
-    /// What to request, as http://host:port/path
-    url: String,
+#[command(
+    name = "loadgen",
+    version,
+    max_term_width = 80,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    subcommand_negates_reqs = true
+)]
+pub(super) struct Line {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
 
-    /// Requests per second, over all connections
-    #[arg(short = 'R', long, allow_hyphen_values = true)]
-    rate: String,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
 
-    /// How long to send, such as 10s, 500ms or 2m [default: 10s]
-    #[arg(short, long, allow_hyphen_values = true, conflicts_with = "count")]
-    duration: Option<String>,
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Find the highest rate that meets the objectives
+    Search(Box<SearchArgs>),
+    /// Combine the JSON records of several machines exactly
+    Merge(MergeArgs),
+    /// Print the differences of two JSON records with their intervals
+    Compare(CompareArgs),
+    /// Print the manual page
+    Man,
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the JSON schema of a record
+    Schema,
+}
 
-    /// How many requests to send, in place of a duration
-    #[arg(short = 'n', long, allow_hyphen_values = true)]
-    count: Option<String>,
+/// A run.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
 
-    /// The most connections to open; they are opened as they are needed
-    #[arg(short, long, default_value = "128", allow_hyphen_values = true)]
-    connections: String,
-
-    /// Threads to send from; connections and requests are shared out
-    #[arg(short, long, default_value = "1", allow_hyphen_values = true)]
-    threads: String,
-
-    /// How arrivals are spread over time
-    #[arg(long, value_enum, default_value = "constant")]
-    arrival: Arrival,
-
-    /// Seed of the Poisson arrivals
-    #[arg(long, default_value = "0", allow_hyphen_values = true)]
-    seed: String,
-
-    /// Cancel a request this long after it was sent
-    #[arg(long, default_value = "10s", allow_hyphen_values = true)]
-    timeout: String,
-
-    /// Count answers later than this after their planned instant as late, and
-    /// do not send what is past it already
-    #[arg(long, allow_hyphen_values = true)]
-    deadline: Option<String>,
-
-    /// Request method [default: GET, or POST with a body]
-    #[arg(short = 'X', long)]
-    method: Option<String>,
-
-    /// A header field, as 'name: value'; may be given several times
-    #[arg(short = 'H', long = "header", value_name = "FIELD")]
-    headers: Vec<String>,
-
-    /// Request body, or @FILE to read it from a file
-    #[arg(short, long, allow_hyphen_values = true)]
-    body: Option<String>,
-
-    /// How to wait between requests: precise takes a whole core and is late by
-    /// microseconds; coarse sleeps and is late by a millisecond or two
-    #[arg(long, value_enum, default_value = "precise")]
-    pacing: Pacing,
-
-    /// Print more percentiles
-    #[arg(long)]
-    latency: bool,
-
-    /// Format of the report
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    /// Format of the report: text or json
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub(super) format: Format,
 
     /// Write the report to a file
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
+
+    /// Write an HdrHistogram V2 interval log of response times
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(super) hdr_log: Option<PathBuf>,
+
+    /// Write the percentile distribution of response times (.hgrm)
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(super) hgrm: Option<PathBuf>,
+
+    /// Write a time series as comma-separated values
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(super) csv: Option<PathBuf>,
+
+    /// Length of an interval of log, series and exposition
+    #[arg(long, value_name = "TIME", default_value = "1s", hide_short_help = true)]
+    pub(super) interval: String,
+
+    /// Serve Prometheus metrics at this address while running, such as
+    /// 127.0.0.1:9100
+    #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
+    pub(super) prometheus: Option<std::net::SocketAddr>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Arrival {
-    Constant,
-    Poisson,
+/// The load, and how it is judged.
+#[derive(Clone, Debug, Args)]
+pub(super) struct LoadArgs {
+    /// What to request, such as http://host:port/path
+    ///
+    /// Several are asked in equal shares. Paths, headers and bodies may have
+    /// {{index}}, {{random 1..1000}} and {{hex 16}} in them, which differ from
+    /// request to request.
+    #[arg(value_name = "URL")]
+    pub(super) urls: Vec<String>,
+
+    /// Requests per second, over all connections
+    #[arg(short = 'R', long, allow_hyphen_values = true, value_name = "RATE")]
+    pub(super) rate: Option<String>,
+
+    /// As fast as answers come, in place of a rate
+    ///
+    /// A closed loop: each connection asks again as soon as it is answered.
+    /// It finds what a server can carry, and hides every wait that it causes.
+    #[arg(long, conflicts_with_all = ["rate", "stages", "replay", "arrival", "deadline"])]
+    pub(super) closed: bool,
+
+    /// How long, such as 500ms or 2m [default: 10s]
+    #[arg(short, long, allow_hyphen_values = true, conflicts_with = "count", value_name = "TIME")]
+    pub(super) duration: Option<String>,
+
+    /// How many requests, in place of a duration
+    #[arg(
+        short = 'n',
+        long,
+        allow_hyphen_values = true,
+        conflicts_with = "warmup",
+        value_name = "N"
+    )]
+    pub(super) count: Option<String>,
+
+    /// The most connections to one address
+    ///
+    /// They are opened as they are needed.
+    #[arg(short, long, default_value = "128", allow_hyphen_values = true, value_name = "N")]
+    pub(super) connections: String,
+
+    /// Threads to send from
+    ///
+    /// Connections and requests are shared out among them.
+    #[arg(short, long, default_value = "1", allow_hyphen_values = true, value_name = "N")]
+    pub(super) threads: String,
+
+    /// constant, poisson, uniform or burst:K
+    ///
+    /// How arrivals are spread over time: evenly; as independent users; one in
+    /// each gap at random; K at once.
+    #[arg(long, default_value = "constant", value_name = "HOW")]
+    pub(super) arrival: String,
+
+    /// A rate that changes evenly between points, such as 0:100,30s:5000; two
+    /// points at one time are a step
+    #[arg(long, value_name = "POINTS", hide_short_help = true,
+        conflicts_with_all = ["rate", "duration", "count", "replay"])]
+    pub(super) stages: Option<String>,
+
+    /// Send at the times in a file, one a line, in seconds
+    #[arg(long, value_name = "FILE", hide_short_help = true,
+        conflicts_with_all = ["rate", "duration", "count", "arrival"])]
+    pub(super) replay: Option<PathBuf>,
+
+    /// Seed of arrivals, targets and random places
+    #[arg(long, default_value = "0", allow_hyphen_values = true, hide_short_help = true)]
+    pub(super) seed: String,
+
+    /// Send this long before measuring
+    ///
+    /// The duration counts from its end. Stages and replays have it within.
+    #[arg(long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true)]
+    pub(super) warmup: String,
+
+    /// Wait this long for answers after the last request [default: the
+    /// timeout]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, hide_short_help = true)]
+    pub(super) drain: Option<String>,
+
+    /// Cancel a request after this long on the wire
+    #[arg(long, default_value = "10s", allow_hyphen_values = true, value_name = "TIME")]
+    pub(super) timeout: String,
+
+    /// Later answers are late; what is past it is not sent
+    ///
+    /// It counts from the planned instant. Answers later than this are counted
+    /// as late, and requests past it before they could be sent are shed.
+    #[arg(long, allow_hyphen_values = true, value_name = "TIME")]
+    pub(super) deadline: Option<String>,
+
+    /// Cancel what is in flight at its deadline
+    #[arg(long, requires = "deadline", hide_short_help = true)]
+    pub(super) cancel: bool,
+
+    /// The most requests in flight [default: as many as connections and
+    /// streams carry]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, hide_short_help = true)]
+    pub(super) max_in_flight: Option<String>,
+
+    /// What a request does that finds no room: it waits, and its clock runs,
+    /// or it is not sent
+    #[arg(long, value_enum, default_value = "queue", hide_short_help = true)]
+    pub(super) overflow: OverflowArg,
+
+    /// Close a connection after so many requests; 1 for a new one each time
+    #[arg(long, value_name = "N", allow_hyphen_values = true, hide_short_help = true)]
+    pub(super) requests_per_connection: Option<String>,
+
+    /// Request method [default: GET; POST with a body]
+    #[arg(short = 'X', long, value_name = "NAME")]
+    pub(super) method: Option<String>,
+
+    /// A header field, as 'name: value'; repeatable
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    pub(super) headers: Vec<String>,
+
+    /// Request body, or @FILE to read it from a file
+    #[arg(short, long, allow_hyphen_values = true, value_name = "TEXT")]
+    pub(super) body: Option<String>,
+
+    /// Take {{ in the body as it stands
+    #[arg(long, hide_short_help = true)]
+    pub(super) raw_body: bool,
+
+    /// A TOML file of [[targets]] with url, weight, method, headers and body
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["urls", "method", "headers", "body"],
+        hide_short_help = true)]
+    pub(super) targets: Option<PathBuf>,
+
+    /// Speak HTTP/1.1, which is the default
+    #[arg(long, conflicts_with = "http2", hide_short_help = true)]
+    pub(super) http1: bool,
+
+    /// Speak HTTP/2
+    ///
+    /// Negotiated over https, taken for granted over http.
+    #[arg(long)]
+    pub(super) http2: bool,
+
+    /// The most streams on one HTTP/2 connection
+    #[arg(
+        long,
+        default_value = "100",
+        allow_hyphen_values = true,
+        requires = "http2",
+        hide_short_help = true
+    )]
+    pub(super) streams: String,
+
+    /// Trust these certificates (PEM) in place of the system's
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(super) cacert: Option<PathBuf>,
+
+    /// Trust any server
+    #[arg(short = 'k', long, conflicts_with = "cacert", hide_short_help = true)]
+    pub(super) insecure: bool,
+
+    /// Show this certificate (PEM) to servers that ask
+    #[arg(long, value_name = "FILE", requires = "key", hide_short_help = true)]
+    pub(super) cert: Option<PathBuf>,
+
+    /// The key (PEM) of that certificate
+    #[arg(long, value_name = "FILE", requires = "cert", hide_short_help = true)]
+    pub(super) key: Option<PathBuf>,
+
+    /// Statuses that are well, such as 200,300-399 [default: below 400]
+    #[arg(long, value_name = "STATUSES", hide_short_help = true)]
+    pub(super) expect_status: Option<String>,
+
+    /// Text that each good answer has to contain
+    #[arg(long, value_name = "TEXT", hide_short_help = true)]
+    pub(super) expect_body: Option<String>,
+
+    /// Tell backends apart by this response header
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    pub(super) backend_header: Option<String>,
+
+    /// How to wait between requests: precise is late by microseconds and
+    /// sleeps where that costs nothing; spin never sleeps; coarse is late by a
+    /// millisecond or two
+    #[arg(long, value_enum, default_value = "precise", hide_short_help = true)]
+    pub(super) pacing: Pacing,
+
+    /// An objective: 'p99<250ms', 'errors<0.1%'; repeatable
+    ///
+    /// Exit code 3 if it is missed. Times are response, response_ok, service,
+    /// service_ok, first_byte, send_lag, connection_wait and connect, as in
+    /// service:p99.9<=1s; also mean, max, errors, success and rate>=990.
+    #[arg(long = "slo", value_name = "BOUND")]
+    pub(super) slos: Vec<String>,
+
+    /// Print more percentiles
+    #[arg(long)]
+    pub(super) latency: bool,
+
+    /// No progress
+    #[arg(short, long, hide_short_help = true)]
+    pub(super) quiet: bool,
+}
+
+/// A search.
+#[derive(Clone, Debug, Args)]
+pub(super) struct SearchArgs {
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
+
+    /// The first rate to try
+    #[arg(long, default_value = "100", allow_hyphen_values = true)]
+    pub(super) from: String,
+
+    /// The highest rate to try
+    #[arg(long, default_value = "1000000", allow_hyphen_values = true)]
+    pub(super) max: String,
+
+    /// How closely to find it, in percent of the rate
+    #[arg(long, default_value = "5", allow_hyphen_values = true)]
+    pub(super) precision: String,
+
+    /// How often to try a rate near the knee
+    #[arg(long, default_value = "3", allow_hyphen_values = true)]
+    pub(super) repeats: String,
+}
+
+/// A merge.
+#[derive(Clone, Debug, Args)]
+pub(super) struct MergeArgs {
+    /// JSON records
+    #[arg(required = true)]
+    pub(super) records: Vec<PathBuf>,
+
+    /// Format of the report
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: Format,
+
+    /// Write the report to a file
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+
+    /// An objective to hold the whole against
+    #[arg(long = "slo", value_name = "BOUND")]
+    pub(super) slos: Vec<String>,
+
+    /// Print more percentiles
+    #[arg(long)]
+    pub(super) latency: bool,
+}
+
+/// A comparison.
+#[derive(Clone, Debug, Args)]
+pub(super) struct CompareArgs {
+    /// The JSON record to compare with
+    pub(super) a: PathBuf,
+
+    /// The JSON record to compare
+    pub(super) b: PathBuf,
+}
+
+/// What becomes of requests that find no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OverflowArg {
+    Queue,
+    Skip,
 }
 
 /// How to wait for planned instants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Pacing {
     Precise,
+    Spin,
     Coarse,
 }
 
@@ -120,6 +384,7 @@ impl Pacing {
     pub(super) fn name(self) -> &'static str {
         match self {
             Pacing::Precise => "precise",
+            Pacing::Spin => "spin",
             Pacing::Coarse => "coarse",
         }
     }
@@ -131,25 +396,10 @@ pub(super) enum Format {
     Json,
 }
 
-/// The arguments, understood.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) plan: Plan,
-    pub(super) target: Target,
-    pub(super) connections: usize,
-    pub(super) threads: usize,
-    pub(super) timeout: Duration,
-    pub(super) deadline: Option<Duration>,
-    pub(super) pacing: Pacing,
-    pub(super) latency: bool,
-    pub(super) format: Format,
-    pub(super) output: Option<PathBuf>,
-}
-
-/// The settings; `None` when help or the version was asked for and has been printed.
-pub(super) fn parse() -> Result<Option<Settings>, Failure> {
-    match Args::try_parse() {
-        Ok(args) => args.settle().map(Some),
+/// The line as it was typed; `None` when help or the version was asked for and has been printed.
+pub(super) fn parse() -> Result<Option<Line>, Failure> {
+    match Line::try_parse() {
+        Ok(line) => Ok(Some(line)),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 super::print(&error.render().to_string()).map(|()| None)
@@ -157,105 +407,6 @@ pub(super) fn parse() -> Result<Option<Settings>, Failure> {
             _ => Err(usage(one_line(&error.render().to_string()))),
         },
     }
-}
-
-impl Args {
-    fn settle(self) -> Result<Settings, Failure> {
-        let rate = number::<f64>(&self.rate, "--rate", "a number above 0, such as 2000")?;
-        let seed = number::<u64>(&self.seed, "--seed", "a whole number from 0")?;
-        let arrivals = match self.arrival {
-            Arrival::Constant => Arrivals::Constant,
-            Arrival::Poisson => Arrivals::Poisson,
-        };
-        let plan = match &self.count {
-            Some(count) => {
-                let count = number::<u64>(count, "--count", "a whole number from 1")?;
-                Plan::with_count(arrivals, rate, count, seed)
-            }
-            None => {
-                let text = self.duration.as_deref().unwrap_or("10s");
-                Plan::new(arrivals, rate, duration(text, "--duration")?, seed)
-            }
-        };
-        let connections = bounded(&self.connections, "--connections", 1, 65_535)?;
-        let threads = bounded(&self.threads, "--threads", 1, 256)?;
-        if threads > connections {
-            return Err(usage(format!(
-                "--threads {threads} need at least as many connections; raise -c to {threads} or \
-                 more"
-            )));
-        }
-        let timeout = duration(&self.timeout, "--timeout")?;
-        let deadline = self.deadline.as_deref().map(|text| duration(text, "--deadline"));
-        Ok(Settings {
-            plan: plan.map_err(|e| usage(e.to_string()))?,
-            target: self.target()?,
-            connections,
-            threads,
-            timeout,
-            deadline: deadline.transpose()?,
-            pacing: self.pacing,
-            latency: self.latency,
-            format: self.format,
-            output: self.output,
-        })
-    }
-
-    fn target(&self) -> Result<Target, Failure> {
-        let wrong = |e: loadgen::TargetError| usage(e.to_string());
-        let mut target = Target::from_url(&self.url).map_err(wrong)?;
-        let method = self.method.as_deref();
-        if let Some(method) = method.or(self.body.as_ref().map(|_| "POST")) {
-            target = target.with_method(method).map_err(wrong)?;
-        }
-        for field in &self.headers {
-            let (name, value) = field.split_once(':').ok_or_else(|| {
-                usage(format!("`{field}` is not a header field; write it as `name: value`"))
-            })?;
-            target = target.with_header(name, value.trim()).map_err(wrong)?;
-        }
-        if let Some(body) = &self.body {
-            let bytes = match body.strip_prefix('@') {
-                Some(path) => read_body(Path::new(path))?,
-                None => body.as_bytes().to_vec(),
-            };
-            target = target.with_body(bytes).map_err(wrong)?;
-        }
-        Ok(target)
-    }
-}
-
-fn read_body(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path)
-        .map_err(|e| usage(format!("cannot read the body from {}: {e}", path.display())))
-}
-
-fn number<T: std::str::FromStr>(text: &str, option: &str, wanted: &str) -> Result<T, Failure> {
-    text.parse().map_err(|_| usage(format!("{option} {text}: give {wanted}")))
-}
-
-fn bounded(text: &str, option: &str, low: usize, high: usize) -> Result<usize, Failure> {
-    let wanted = format!("a whole number from {low} to {high}");
-    let value = number(text, option, &wanted)?;
-    if (low..=high).contains(&value) {
-        Ok(value)
-    } else {
-        Err(usage(format!("{option} {text}: give {wanted}")))
-    }
-}
-
-/// More than nothing, and at most what the histograms tell apart.
-fn duration(text: &str, option: &str) -> Result<Duration, Failure> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() && duration <= loadgen::plan::MAX_DURATION => {
-            Ok(duration)
-        }
-        _ => Err(usage(format!("{option} {text}: give a time above 0, such as 10s, 500ms or 2m"))),
-    }
-}
-
-fn usage(text: String) -> Failure {
-    Failure::Usage(text)
 }
 
 /// The first paragraph of what clap says, on one line.
@@ -273,21 +424,29 @@ mod tests {
 
     #[test]
     fn the_arguments_are_well_formed_and_their_help_fits_the_screen() {
-        Args::command().debug_assert();
-        let help = Args::command().render_long_help().to_string();
-        for line in help.lines() {
-            assert!(line.chars().count() <= 80, "{line}");
+        Line::command().debug_assert();
+        for help in [Line::command().render_long_help(), Line::command().render_help()] {
+            for line in help.to_string().lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+        }
+        // One screen for a newcomer, and everything for who asks for it.
+        let short = Line::command().render_help().to_string();
+        assert!(short.lines().count() <= 52, "{} lines\n{short}", short.lines().count());
+        assert_eq!(short.matches("\n    loadgen ").count(), 3);
+        let long = Line::command().render_long_help().to_string();
+        for argument in Line::command().get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(long.contains(&format!("--{argument}")), "{argument}");
         }
     }
 
     #[test]
     fn a_complaint_is_one_line() {
-        let error = Args::try_parse_from(["loadgen"]).unwrap_err();
+        let error = Line::try_parse_from(["loadgen", "merge"]).unwrap_err();
         let line = one_line(&error.render().to_string());
         assert_eq!(
             line,
-            "the following required arguments were not provided: --rate <RATE> <URL>; see \
-             loadgen --help"
+            "the following required arguments were not provided: <RECORDS>...; see loadgen --help"
         );
     }
 }

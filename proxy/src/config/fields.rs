@@ -36,6 +36,19 @@ pub fn optional_positive_duration<'de, D: Deserializer<'de>>(
     positive_duration(deserializer).map(Some)
 }
 
+/// A share, from 0 to 1.
+///
+/// # Errors
+/// When it is not one.
+pub fn ratio<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    if !(0.0..=1.0).contains(&value) {
+        let hint = "must be a share from 0 to 1, such as 0.5";
+        return Err(D::Error::custom(format!("`{value}` {hint}")));
+    }
+    Ok(value)
+}
+
 /// An IP address and a port.
 ///
 /// # Errors
@@ -61,6 +74,19 @@ pub fn path_prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
     Ok(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() })
 }
 
+/// The name of a header field.
+///
+/// # Errors
+/// When it holds what a name may not.
+pub fn header_name<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<http::HeaderName, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!("`{text}` is not a header's name; write one such as \"x-user\""))
+    })
+}
+
 /// A list with something in it.
 ///
 /// # Errors
@@ -73,6 +99,91 @@ pub fn non_empty<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
         return Err(D::Error::custom("the list is empty; at least one is needed"));
     }
     Ok(items)
+}
+
+/// A share above 0, up to 1.
+///
+/// # Errors
+/// When it is not one.
+pub fn positive_ratio<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = ratio(deserializer)?;
+    if value == 0.0 {
+        return Err(D::Error::custom("must be a share above 0, such as 0.5"));
+    }
+    Ok(value)
+}
+
+/// A percentage above 0, up to 100.
+///
+/// # Errors
+/// When it is not one.
+pub fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    if !(value > 0.0 && value <= 100.0) {
+        let hint = "must be a percentage above 0 and up to 100, such as 50";
+        return Err(D::Error::custom(format!("`{value}` {hint}")));
+    }
+    Ok(value)
+}
+
+/// A finite number of at least 1.
+///
+/// # Errors
+/// When it is not one.
+pub fn factor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    if !(value.is_finite() && value >= 1.0) {
+        return Err(D::Error::custom(format!("`{value}` must be a number from 1, such as 1.5")));
+    }
+    Ok(value)
+}
+
+/// A finite number above 0.
+///
+/// # Errors
+/// When it is not one.
+pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    if !(value.is_finite() && value > 0.0) {
+        return Err(D::Error::custom(format!("`{value}` must be a number above 0, such as 1.5")));
+    }
+    Ok(value)
+}
+
+/// A whole number above zero.
+///
+/// # Errors
+/// When it is not one.
+pub fn positive_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("must be at least 1")),
+        count => Ok(count),
+    }
+}
+
+/// A number above zero; `inf` is one.
+///
+/// # Errors
+/// When it is not one.
+pub fn positive_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    if number > 0.0 {
+        return Ok(number);
+    }
+    Err(D::Error::custom(format!("{number} must be above 0, such as 0.25")))
+}
+
+/// A factor by which something may be exceeded: 1 to 10.
+///
+/// # Errors
+/// When it is not one.
+pub fn tolerance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let factor = f64::deserialize(deserializer)?;
+    if (1.0..=10.0).contains(&factor) {
+        Ok(factor)
+    } else {
+        Err(D::Error::custom(format!("{factor} is not a tolerance; write 1 to 10, such as 1.25")))
+    }
 }
 
 /// The longest duration that is taken. More cannot be meant, and clocks overflow.

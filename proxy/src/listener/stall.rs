@@ -6,6 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,20 +14,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::seam::Io;
+use crate::telemetry::ListenerStats;
 
-/// How long a write may find no room at all. nginx's `send_timeout`.
-pub(super) const LONGEST_STALL: Duration = Duration::from_secs(60);
-
-/// A stream whose writes fail once the peer has not read for [`LONGEST_STALL`].
+/// A stream whose writes fail once the peer has not read for a while.
 pub(super) struct Stalling<I> {
     io: I,
+    /// How long a write may find no room at all.
+    limit: Duration,
+    stats: Arc<ListenerStats>,
     /// Armed by a write that finds no room, disarmed by one that does.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I: Io> Stalling<I> {
-    pub(super) fn new(io: I) -> Self {
-        Self { io, timer: None }
+    pub(super) fn new(io: I, limit: Duration, stats: Arc<ListenerStats>) -> Self {
+        Self { io, limit, stats, timer: None }
     }
 
     fn bounded<T>(
@@ -38,8 +40,9 @@ impl<I: Io> Stalling<I> {
             self.timer = None;
             return wrote;
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(LONGEST_STALL)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.limit)));
         ready!(timer.as_mut().poll(cx));
+        self.stats.write_timeout();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -5,24 +5,56 @@
 //!
 //! A new strategy is one file beside the ones here and one line in [`STRATEGIES`].
 
+mod choice;
+mod hashing;
 mod least_request;
+mod least_time;
+mod maglev;
 mod peak_ewma;
+mod penalty;
+mod prequal;
 mod random;
+mod ring_hash;
 mod round_robin;
+mod weighted_round_robin;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, RngExt as _};
+use serde::Deserialize;
 
-pub use least_request::LeastRequest;
+pub use choice::Choices;
+pub use least_request::{LeastRequest, LeastRequestOptions};
+pub use least_time::{LeastTime, LeastTimeOptions};
+pub use maglev::{Maglev, MaglevOptions};
 pub use peak_ewma::{PeakEwma, PeakEwmaOptions};
+pub use prequal::{Prequal, PrequalOptions};
 pub use random::Random;
+pub use ring_hash::{RingHash, RingHashOptions};
 pub use round_robin::RoundRobin;
+pub use weighted_round_robin::WeightedRoundRobin;
+
+use crate::policy::ready::ReadySet;
 
 /// An endpoint's place in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId(pub usize);
+
+/// What a strategy is told about an endpoint when it is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member<'a> {
+    /// Its capacity relative to the others'; 1 or more.
+    pub weight: u32,
+    /// What identifies it across restarts and among sidecars, such as `host:port`. Consistent
+    /// hashing places it by this.
+    pub key: &'a str,
+}
 
 /// What became of a request that was placed on an endpoint.
 ///
@@ -32,16 +64,18 @@ pub struct EndpointId(pub usize);
 pub enum LoadEvent {
     /// It was handed to the endpoint.
     Sent,
-    /// The head of a response below 500 arrived this long after it was sent.
+    /// The head of a response that is not a failure arrived this long after it was sent.
     Answered {
         /// Time to the response head.
         latency: Duration,
     },
-    /// It came to nothing by the endpoint's doing: no connection, a broken one, or a status of 500
-    /// and above.
+    /// It came to nothing by the endpoint's doing: no connection, a broken one, a status of 500
+    /// and above, or 429. That is what Linkerd's load biaser counts.
     Failed {
         /// Time until that was known.
         elapsed: Duration,
+        /// For how long the response asked to be left alone, if it did.
+        retry_after: Option<Duration>,
     },
     /// The caller left or the deadline passed before a response. How long the endpoint would have
     /// taken is unknown, but it is at least this.
@@ -53,35 +87,84 @@ pub enum LoadEvent {
     Ended,
 }
 
+/// What an endpoint says about its own load when it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeAnswer {
+    /// Requests that it is working on or has queued, everybody's.
+    pub in_flight: u32,
+    /// What a request that arrives at this load can expect to take.
+    pub latency: Duration,
+}
+
 /// What a strategy believes about an endpoint, for people to look at.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EndpointLoad {
     /// Requests sent and not ended.
     pub in_flight: u32,
-    /// The latency that it expects, for strategies that expect one.
+    /// The weight that the strategy goes by: 1 where it ignores weights.
+    pub weight: u32,
+    /// The latency that it expects, for strategies that expect one and have seen enough.
     pub latency_estimate: Option<Duration>,
+    /// Requests that it is charged with for recent failures, beyond those in flight; 0 for
+    /// strategies that count failures otherwise or not at all.
+    pub penalty: f64,
 }
 
 /// Chooses an endpoint for each request.
 pub trait Balancer: Send {
     /// The endpoint for the next request, one of `ready`; `None` only when `ready` is empty.
     ///
-    /// Choosing changes no load: that is what [`LoadEvent::Sent`] does.
-    fn pick(&mut self, ready: &[EndpointId], now: Instant, rng: &mut dyn Rng)
-    -> Option<EndpointId>;
+    /// `key` is the request's hash, for strategies that send equal keys to the same endpoint; they
+    /// draw one if there is none. Choosing changes no load: that is what [`LoadEvent::Sent`] does.
+    fn pick(
+        &mut self,
+        ready: &ReadySet,
+        key: Option<u64>,
+        now: Instant,
+        rng: &mut dyn Rng,
+    ) -> Option<EndpointId>;
 
     /// Takes note of what happened to a request on `endpoint`.
     fn observe(&mut self, endpoint: EndpointId, event: LoadEvent, now: Instant);
 
     /// What it believes about `endpoint` as of `now`.
     fn load(&self, endpoint: EndpointId, now: Instant) -> EndpointLoad;
+
+    /// Appends the endpoints that are to be asked for their load now. To be called after each pick
+    /// and from time to time without one: it asks for what has become due, and no more.
+    fn probes(
+        &mut self,
+        _ready: &ReadySet,
+        _now: Instant,
+        _rng: &mut dyn Rng,
+        _ask: &mut Vec<EndpointId>,
+    ) {
+    }
+
+    /// What an endpoint that was asked has answered; `None` when it has not.
+    fn probed(&mut self, _endpoint: EndpointId, _answer: Option<ProbeAnswer>, _now: Instant) {}
+
+    /// The endpoint is back from an ejection, or new: what was learnt about it no longer holds.
+    /// Requests that are still in flight stay counted.
+    fn returned(&mut self, _endpoint: EndpointId, _now: Instant) {}
 }
 
 /// The knobs of all strategies; each reads its own.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct BalancerOptions {
+    /// Of [`LeastRequest`].
+    pub least_request: LeastRequestOptions,
+    /// Of [`LeastTime`].
+    pub least_time: LeastTimeOptions,
     /// Of [`PeakEwma`].
     pub peak_ewma: PeakEwmaOptions,
+    /// Of [`Prequal`].
+    pub prequal: PrequalOptions,
+    /// Of [`RingHash`].
+    pub ring_hash: RingHashOptions,
+    /// Of [`Maglev`].
+    pub maglev: MaglevOptions,
 }
 
 /// A strategy by name.
@@ -90,7 +173,7 @@ pub struct Strategy {
     pub name: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    build: fn(endpoints: usize, options: &BalancerOptions) -> Box<dyn Balancer>,
+    build: fn(members: &[Member<'_>], options: &BalancerOptions) -> Box<dyn Balancer>,
 }
 
 impl Strategy {
@@ -99,9 +182,13 @@ impl Strategy {
         STRATEGIES.iter().find(|strategy| strategy.name == name)
     }
 
-    /// A balancer over endpoints `0..endpoints`, none of which has been tried.
-    pub fn build(&self, endpoints: usize, options: &BalancerOptions) -> Box<dyn Balancer> {
-        (self.build)(endpoints, options)
+    /// A balancer over endpoints `0..members.len()`, none of which has been tried.
+    ///
+    /// # Panics
+    /// When a weight is 0.
+    pub fn build(&self, members: &[Member<'_>], options: &BalancerOptions) -> Box<dyn Balancer> {
+        assert!(members.iter().all(|member| member.weight > 0), "a weight is 1 or more");
+        (self.build)(members, options)
     }
 }
 
@@ -122,183 +209,117 @@ pub static STRATEGIES: &[Strategy] = &[
     Strategy {
         name: "round_robin",
         summary: "each endpoint in turn",
-        build: |endpoints, _| Box::new(RoundRobin::new(endpoints)),
+        build: |members, _| Box::new(RoundRobin::new(members.len())),
+    },
+    Strategy {
+        name: "weighted_round_robin",
+        summary: "each endpoint in turn, as often as its weight says, evenly spread",
+        build: |members, _| Box::new(WeightedRoundRobin::new(members)),
     },
     Strategy {
         name: "random",
         summary: "any endpoint, all equally likely",
-        build: |endpoints, _| Box::new(Random::new(endpoints)),
+        build: |members, _| Box::new(Random::new(members.len())),
     },
     Strategy {
         name: "least_request",
-        summary: "of two random endpoints the one with fewer requests in flight",
-        build: |endpoints, _| Box::new(LeastRequest::new(endpoints)),
+        summary: "of a few random endpoints the one with the fewest requests in flight",
+        build: |members, options| Box::new(LeastRequest::new(members, options.least_request)),
+    },
+    Strategy {
+        name: "least_time",
+        summary: "of all endpoints the one with the lowest average latency times its load",
+        build: |members, options| Box::new(LeastTime::new(members, options.least_time)),
     },
     Strategy {
         name: "peak_ewma",
         summary: "of two random endpoints the one with the lower expected wait",
-        build: |endpoints, options| Box::new(PeakEwma::new(endpoints, options.peak_ewma)),
+        build: |members, options| Box::new(PeakEwma::new(members, options.peak_ewma)),
+    },
+    Strategy {
+        name: "prequal",
+        summary: "of the endpoints that were asked lately a cold one with the lowest latency",
+        build: |members, options| Box::new(Prequal::new(members, options.prequal)),
+    },
+    Strategy {
+        name: "ring_hash",
+        summary: "equal keys to the same endpoint, next on a ring, within a bound on its load",
+        build: |members, options| Box::new(RingHash::new(members, options.ring_hash)),
+    },
+    Strategy {
+        name: "maglev",
+        summary: "equal keys to the same endpoint, by a table, within a bound on its load",
+        build: |members, options| Box::new(Maglev::new(members, options.maglev)),
     },
 ];
 
 /// Requests in flight per endpoint: the part of the state that all strategies share.
 #[derive(Clone, Debug)]
-struct InFlight(Vec<u32>);
+struct InFlight {
+    of: Vec<u32>,
+    total: u64,
+}
 
 impl InFlight {
     fn new(endpoints: usize) -> Self {
-        Self(vec![0; endpoints])
+        Self { of: vec![0; endpoints], total: 0 }
     }
 
     fn get(&self, endpoint: EndpointId) -> u32 {
-        self.0[endpoint.0]
+        self.of[endpoint.0]
     }
 
     fn observe(&mut self, endpoint: EndpointId, event: LoadEvent) {
-        let count = &mut self.0[endpoint.0];
+        let count = &mut self.of[endpoint.0];
         match event {
-            LoadEvent::Sent => *count += 1,
+            LoadEvent::Sent => {
+                *count += 1;
+                self.total += 1;
+            }
             LoadEvent::Ended => {
                 assert!(*count > 0, "a request ended on an endpoint that had none");
                 *count -= 1;
+                self.total -= 1;
             }
             LoadEvent::Answered { .. } | LoadEvent::Failed { .. } | LoadEvent::Cancelled { .. } => {
             }
         }
     }
+
+    /// What a strategy that knows nothing more can say of `endpoint`.
+    fn load(&self, endpoint: EndpointId) -> EndpointLoad {
+        EndpointLoad {
+            in_flight: self.get(endpoint),
+            weight: 1,
+            latency_estimate: None,
+            penalty: 0.0,
+        }
+    }
+}
+
+/// The weights of `members`, by place.
+fn weights(members: &[Member<'_>]) -> Vec<u32> {
+    members.iter().map(|member| member.weight).collect()
 }
 
 /// Two different members of `ready` in random order, or the only one twice.
 ///
 /// Drawing *without* replacement matters when there are few endpoints: with replacement, two
 /// endpoints leave a quarter of all picks to the busier one without a comparison.
-fn two_distinct(ready: &[EndpointId], rng: &mut dyn Rng) -> Option<(EndpointId, EndpointId)> {
-    match ready {
+fn two_distinct(ready: &ReadySet, rng: &mut dyn Rng) -> Option<(EndpointId, EndpointId)> {
+    match ready.as_slice() {
         [] => None,
         [only] => Some((*only, *only)),
-        _ => {
-            let first = rng.random_range(0..ready.len());
-            let other = rng.random_range(0..ready.len() - 1);
+        list => {
+            let first = rng.random_range(0..list.len());
+            let other = rng.random_range(0..list.len() - 1);
             let second = if other >= first { other + 1 } else { other };
-            Some((ready[first], ready[second]))
+            Some((list[first], list[second]))
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::{
-        Just, TestCaseError, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
-    };
-    use proptest::strategy::Strategy as Generate;
-
-    use super::*;
-    use crate::rng::stream;
-
-    /// A random but orderly life of requests against one balancer.
-    #[derive(Clone, Debug)]
-    enum Step {
-        Pick,
-        Finish { nth: usize, latency_ms: u64, how: u8 },
-    }
-
-    fn steps() -> impl Generate<Value = Vec<Step>> {
-        let finish = (0..64usize, 0..3_000u64, 0..3u8)
-            .prop_map(|(nth, latency_ms, how)| Step::Finish { nth, latency_ms, how });
-        prop::collection::vec(prop_oneof![3 => Just(Step::Pick), 2 => finish], 1..300)
-    }
-
-    proptest! {
-        /// Every strategy picks only what is ready, counts exactly what is in flight, and does
-        /// the same again from the same seed.
-        #[test]
-        fn picks_are_ready_counted_and_repeatable(
-            endpoints in 1..12usize, mask in 1..4096u32, seed: u64, steps in steps(),
-        ) {
-            let ready: Vec<_> =
-                (0..endpoints).filter(|i| mask & (1 << i) != 0).map(EndpointId).collect();
-            for strategy in STRATEGIES {
-                let first = play(strategy, endpoints, &ready, seed, &steps)?;
-                let second = play(strategy, endpoints, &ready, seed, &steps)?;
-                prop_assert_eq!(first, second, "{} is not repeatable", strategy.name);
-            }
-        }
-    }
-
-    fn play(
-        strategy: &Strategy,
-        endpoints: usize,
-        ready: &[EndpointId],
-        seed: u64,
-        steps: &[Step],
-    ) -> Result<Vec<Option<EndpointId>>, TestCaseError> {
-        let mut balancer = strategy.build(endpoints, &BalancerOptions::default());
-        let mut rng = stream(seed, "test");
-        let mut now = Instant::now_for_test();
-        let mut open: Vec<EndpointId> = Vec::new();
-        let mut picks = Vec::new();
-        for step in steps {
-            now += Duration::from_millis(7);
-            match step {
-                Step::Pick => {
-                    let pick = balancer.pick(ready, now, &mut rng);
-                    prop_assert_eq!(pick.is_none(), ready.is_empty());
-                    picks.push(pick);
-                    if let Some(endpoint) = pick {
-                        prop_assert!(ready.contains(&endpoint));
-                        balancer.observe(endpoint, LoadEvent::Sent, now);
-                        open.push(endpoint);
-                    }
-                }
-                Step::Finish { nth, latency_ms, how } if !open.is_empty() => {
-                    let endpoint = open.swap_remove(nth % open.len());
-                    let elapsed = Duration::from_millis(*latency_ms);
-                    let event = match how {
-                        0 => LoadEvent::Answered { latency: elapsed },
-                        1 => LoadEvent::Failed { elapsed },
-                        _ => LoadEvent::Cancelled { elapsed },
-                    };
-                    balancer.observe(endpoint, event, now);
-                    balancer.observe(endpoint, LoadEvent::Ended, now);
-                }
-                Step::Finish { .. } => {}
-            }
-            for i in (0..endpoints).map(EndpointId) {
-                let expected = open.iter().filter(|e| **e == i).count() as u32;
-                prop_assert_eq!(balancer.load(i, now).in_flight, expected);
-            }
-        }
-        Ok(picks)
-    }
-
-    /// A start for scripted clocks; policies only ever see differences from it.
-    trait NowForTest {
-        fn now_for_test() -> Instant;
-    }
-
-    impl NowForTest for Instant {
-        #[allow(clippy::disallowed_methods, reason = "an arbitrary origin for a scripted clock")]
-        fn now_for_test() -> Instant {
-            Instant::now()
-        }
-    }
-
-    #[test]
-    fn two_distinct_gives_every_ordered_pair_and_never_the_same_twice() {
-        let ready: Vec<_> = (0..3).map(EndpointId).collect();
-        let mut rng = stream(1, "test");
-        let pairs: BTreeSet<_> = (0..1000).filter_map(|_| two_distinct(&ready, &mut rng)).collect();
-        assert_eq!(pairs.len(), 6);
-        assert!(pairs.iter().all(|(a, b)| a != b));
-    }
-
-    #[test]
-    fn names_are_unique_and_found() {
-        let names: BTreeSet<_> = STRATEGIES.iter().map(|s| s.name).collect();
-        assert_eq!(names.len(), STRATEGIES.len());
-        assert!(names.iter().all(|name| Strategy::named(name).is_some()));
-        assert!(Strategy::named("fastest").is_none());
-    }
+/// Without `as_nanos`, whose 128 bits take longer to convert than all the rest.
+fn nanos(duration: Duration) -> f64 {
+    duration.as_secs() as f64 * 1e9 + f64::from(duration.subsec_nanos())
 }

@@ -21,15 +21,8 @@ async fn what_cannot_be_routed_is_refused_without_an_attempt() {
         ("GET http://a/api HTTP/1.1\r\n\r\n", 400, "DPE"),
         ("GET http://good@a/api HTTP/1.1\r\nhost: a\r\n\r\n", 400, "DPE"),
         ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 501, "DPE"),
-        // Refused by hyper, before we see it.
-        (
-            "GET /api HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
-            400,
-            "none",
-        ),
-        ("GET /api HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, x\r\n\r\n", 400, "none"),
-        ("GET /api HTTP/1.1\r\nhost : a\r\n\r\n", 400, "none"),
-        ("nonsense\r\n\r\n", 400, "none"),
+        // Refused by hyper, because it is not a URI.
+        ("GET http:// HTTP/1.1\r\nhost: a\r\n\r\n", 400, "none"),
     ];
     let world = World::with(Dialing::Works, "", "[[routes]]\nprefix = \"/api\"\ncluster = \"web\"");
     for (request, status, flag) in cases {
@@ -39,7 +32,9 @@ async fn what_cannot_be_routed_is_refused_without_an_attempt() {
         assert_eq!((response.status(), response.flag()), (status, flag), "{request:?}");
     }
     assert_eq!(world.counts().rq_total, 0);
-    assert_eq!((world.refused("NR"), world.refused("DPE"), world.refused("DC")), (1, 7, 0));
+    // What the listener refuses for the sake of its Host is no request yet.
+    assert_eq!(world.metric("sidecar_downstream_cx_protocol_error_total{listener=\"in\"}"), 3);
+    assert_eq!((world.refused("NR"), world.refused("DPE"), world.refused("DC")), (1, 4, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -62,14 +62,3 @@ async fn connections_beyond_the_limit_wait() {
     drop(open.pop());
     assert_eq!(waits.message().await.status(), 503);
 }
-
-/// Whoever does not finish a head is not waited for: the limit holds from the first byte on.
-#[tokio::test(start_paused = true)]
-async fn a_head_that_does_not_come_is_not_waited_for() {
-    let world = World::new();
-    let mut caller = world.caller();
-    let begun = Instant::now();
-    caller.send("GET / HTTP/1.1\r\nhost:").await;
-    caller.closed().await;
-    assert_eq!(begun.elapsed(), crate::world::HEADER_TIMEOUT);
-}

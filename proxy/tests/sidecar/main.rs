@@ -4,11 +4,24 @@
 //! and costs nothing; [`program`] runs the real program on real sockets and asserts no times.
 
 mod answers;
+mod choosing;
 mod conservation;
+mod deadlines;
+mod ejection;
+mod fleet;
+mod health_checks;
+mod hedging;
+mod keep_alive;
+mod limits;
 mod listening;
 mod messages;
 mod peer;
+mod permits;
 mod pool;
 mod program;
+mod retries;
+mod script;
+mod slow_clients;
+mod smuggling;
 mod streaming;
 mod world;

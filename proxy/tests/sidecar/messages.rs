@@ -33,6 +33,8 @@ async fn what_speaks_of_one_connection_is_not_passed_on() {
         "via: 1.0 other",
         "via: 1.1 meshbench",
         "x-end: 2",
+        "x-envoy-attempt-count: 1",
+        "x-envoy-expected-rq-timeout-ms: 1000",
     ];
     assert_eq!(got, expected);
     // `close` is our own, because the caller asked for it.
@@ -118,17 +120,12 @@ async fn responses_without_a_body_leave_both_connections_in_order() {
 }
 
 /// RFC 9112 §6.3: a length that a transfer coding overrides must not reach the caller, who might
-/// believe it and take the rest for the next response.
+/// believe it and take the rest for the next response. (A request with both is refused.)
 #[tokio::test(start_paused = true)]
 async fn a_length_beside_chunks_is_not_passed_on() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n\
                   5\r\nhello\r\n0\r\n\r\n";
     let (_, got) = World::new().exchange(GET, answer).await;
-    assert_eq!((got.field("content-length"), got.body.as_str()), (None, "hello"));
-
-    let request = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n\
-                   5\r\nhello\r\n0\r\n\r\n";
-    let (got, _) = World::new().exchange(request, OK).await;
     assert_eq!((got.field("content-length"), got.body.as_str()), (None, "hello"));
 }
 
@@ -236,7 +233,6 @@ async fn an_upgrade_that_is_not_made_changes_nothing() {
     }
 }
 
-/// hyper answers 431; the bound is ours.
 #[tokio::test(start_paused = true)]
 async fn a_head_has_a_bound() {
     let field = |length: usize| {

@@ -70,6 +70,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         self.io.flush().await
     }
 
+    /// Closes the sending half.
+    pub(crate) async fn finish(&mut self) {
+        self.io.shutdown().await.expect("the other side is still there");
+    }
+
     /// A message head, with its empty line.
     pub(crate) async fn head(&mut self) -> String {
         self.try_head().await.unwrap_or_else(|left| panic!("closed before a head; had {left:?}"))

@@ -1,5 +1,6 @@
 //! Connections to an upstream: bounded, reused, never crossed.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -40,37 +41,98 @@ async fn requests_beyond_the_connections_wait_in_order() {
     assert_eq!((world.idle(), world.counts().rq_success), (2, 10));
 }
 
-/// One on the connection and two waiting are taken; the third that would wait is not.
+/// One on the connection and two waiting are taken; for a third that would wait, the one that has
+/// waited longest is refused.
 #[tokio::test(start_paused = true)]
-async fn the_queue_is_bounded() {
+async fn the_queue_is_bounded_and_gives_up_its_oldest() {
     let limits = "max_connections = 1\nmax_pending = 2";
     let mut world = World::with(Dialing::Works, limits, ROUTE);
-    let mut callers: Vec<_> = (0..3).map(|_| world.caller()).collect();
-    for caller in &mut callers {
+    let mut callers = VecDeque::new();
+    for nth in 0..6 {
+        let mut caller = world.caller();
         caller.send(GET).await;
+        world.settle().await;
+        callers.push_back(caller);
+        if nth >= 3 {
+            // The first is being served.
+            let mut refused = callers.remove(1).expect("one that waits");
+            let response = refused.message().await;
+            assert_eq!((response.status(), response.flag()), (503, "UO"));
+            let overflows = "sidecar_cluster_upstream_rq_pending_overflow_total{cluster=\"web\"}";
+            assert_eq!(world.metric(overflows), nth - 2);
+        }
     }
+    // Who gives up waiting makes room, so that nobody has to be refused.
+    drop(callers.pop_back());
     world.settle().await;
-    let mut refused = world.caller();
-    // More than once: a refusal must not make room.
-    for nth in 1..=3 {
-        refused.send(GET).await;
-        let response = refused.message().await;
-        assert_eq!((response.status(), response.flag()), (503, "UO"));
-        let overflows = "sidecar_cluster_upstream_rq_pending_overflow_total{cluster=\"web\"}";
-        assert_eq!(world.metric(overflows), nth);
-    }
-    // Who gives up waiting makes room.
-    drop(callers.pop());
-    world.settle().await;
-    refused.send(GET).await;
+    let mut last = world.caller();
+    last.send(GET).await;
+    callers.push_back(last);
     let mut upstream = world.upstream().await;
-    for caller in callers.iter_mut().chain([&mut refused]) {
+    for caller in &mut callers {
         serve_one(&mut upstream, caller).await;
     }
     world.settle().await;
     world.assert_at_rest();
     let counts = world.counts();
-    assert_eq!((counts.rq_success, counts.rq_failed, counts.rq_cancelled), (3, 3, 1));
+    assert_eq!((counts.rq_success, counts.rq_refused, counts.rq_cancelled), (3, 3, 1));
+}
+
+/// 1 ms before the limit a connection that comes free still serves, at it the request is refused,
+/// whether or not anything comes free.
+#[tokio::test(start_paused = true)]
+async fn waiting_ends_at_the_queue_timeout() {
+    let limits = "max_connections = 1\nqueue_timeout = \"500ms\"";
+    for (free_after, status) in [(499, 200), (501, 503)] {
+        let mut world = World::with(Dialing::Works, limits, ROUTE);
+        let mut first = world.caller();
+        first.send(GET).await;
+        let mut upstream = world.upstream().await;
+        upstream.head().await;
+        let mut waits = world.caller();
+        let since = Instant::now();
+        waits.send(GET).await;
+        sleep(Duration::from_millis(free_after)).await;
+        upstream.send(OK).await;
+        assert_eq!(first.message().await.status(), 200);
+        if status == 200 {
+            serve_one(&mut upstream, &mut waits).await;
+        } else {
+            let refused = waits.message().await;
+            assert_eq!((refused.status(), refused.flag()), (503, "UO"));
+            assert!(refused.body.contains("no connection free within 500ms"), "{}", refused.body);
+            assert!(since.elapsed() < Duration::from_millis(503));
+        }
+        world.settle().await;
+        world.assert_at_rest();
+    }
+}
+
+/// Once the oldest has waited for 100 ms, the newest is served first.
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_stands_is_served_from_its_end() {
+    for (stands, order) in [(90, [0, 1, 2]), (110, [2, 1, 0])] {
+        let mut world = World::with(Dialing::Works, "max_connections = 1", ROUTE);
+        let mut first = world.caller();
+        first.send(GET).await;
+        let mut upstream = world.upstream().await;
+        upstream.head().await;
+        let mut callers = Vec::new();
+        for nth in 0..3 {
+            let mut caller = world.caller();
+            caller.send(format!("GET /{nth} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+            world.settle().await;
+            callers.push(caller);
+        }
+        sleep(Duration::from_millis(stands - 3)).await;
+        upstream.send(OK).await;
+        for nth in order {
+            let head = upstream.head().await;
+            assert!(head.starts_with(&format!("GET /{nth} ")), "after {stands} ms: {head}");
+            upstream.send(OK).await;
+            assert_eq!(callers[nth].message().await.status(), 200);
+        }
+    }
 }
 
 /// With no queue at all, a free connection still serves.
@@ -117,9 +179,9 @@ async fn old_connections_are_swept() {
     let mut upstream = world.upstream().await;
     serve_one(&mut upstream, &mut caller).await;
     let since = Instant::now();
-    world.stack.close_old_connections(since + Duration::from_millis(499));
+    world.stack.clusters()[0].tidy(since + Duration::from_millis(499));
     assert_eq!(world.idle(), 1);
-    world.stack.close_old_connections(since + Duration::from_millis(500));
+    world.stack.clusters()[0].tidy(since + Duration::from_millis(500));
     assert_eq!(world.idle(), 0);
     upstream.closed().await;
     world.settle().await;
@@ -168,7 +230,7 @@ async fn a_request_that_was_sent_is_not_sent_twice() {
     let mut upstream = world.upstream().await;
     serve_one(&mut upstream, &mut caller).await;
     world.settle().await;
-    caller.send(GET).await;
+    caller.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await;
     upstream.head().await;
     drop(upstream);
     assert_eq!(caller.message().await.flag(), "UC");

@@ -2,6 +2,7 @@
 
 mod admin;
 mod cli;
+mod descriptors;
 mod drain;
 mod sockets;
 
@@ -51,17 +52,27 @@ fn config(upstream: SocketAddr, head: &str) -> String {
         "{head}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
          [[listeners]]\nname = \"in\"\nlisten = \"127.0.0.1:0\"\n\
          [[clusters]]\nname = \"web\"\nendpoints = [\"{upstream}\"]\n\
-         [[routes]]\nprefix = \"/\"\ncluster = \"web\"\ntimeout = \"1m\"\n"
+         [[routes]]\nprefix = \"/\"\ncluster = \"web\"\ntimeout = \"1m\"\n\
+         retry.max_retries = 0\n"
     )
 }
 
 impl Program {
     /// Starts it and waits until it is ready.
     fn start(config: &str) -> Self {
+        Self::start_in(None, config)
+    }
+
+    /// Starts it in a shell that is given the command line as its arguments.
+    fn start_in(shell: Option<Command>, config: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("sidecar.toml");
         std::fs::write(&path, config).expect("a file");
         let mut command = sidecar();
+        if let Some(mut shell) = shell {
+            shell.arg(command.get_program()).env_remove("RUST_LOG").stdin(Stdio::null());
+            command = shell;
+        }
         command.arg("--config").arg(&path).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
         let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));

@@ -123,7 +123,8 @@ async fn a_caller_that_leaves_in_the_body_is_counted_once_too() {
 /// not hold it for ever.
 #[tokio::test(start_paused = true)]
 async fn an_early_answer_does_not_leave_a_connection_behind() {
-    let mut world = World::with(Dialing::Works, "max_connections = 1", PATIENT);
+    let limits = "max_connections = 1\nqueue_timeout = \"2s\"";
+    let mut world = World::with(Dialing::Works, limits, PATIENT);
     let mut stalled = world.caller();
     stalled.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nhalf").await;
     let mut first = world.upstream().await;
@@ -212,7 +213,8 @@ async fn the_balancer_hears_how_requests_end() {
     let answered = estimate(&world);
     assert_eq!(answered, Duration::from_millis(20));
 
-    caller.send(get).await;
+    // Not one that could be sent again without harm, on a connection that was idle before.
+    caller.send(get.replace("GET", "POST")).await;
     upstream.head().await;
     sleep(Duration::from_millis(100)).await;
     drop(upstream);

@@ -11,7 +11,7 @@ use proxy::config::EndpointAddr;
 use proxy::listener::{Options, serve};
 use proxy::policy::balance::EndpointId;
 use proxy::seam::{Accept, dialer};
-use proxy::telemetry::{EndpointSnapshot, ListenerStats};
+use proxy::telemetry::{ClusterId, EndpointRef, EndpointSnapshot};
 use proxy::{Config, Stack};
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::{Mutex, mpsc};
@@ -25,10 +25,9 @@ use crate::peer::{FOR_EVER, Message, Peer};
 pub(crate) const BUFFER: usize = 16 * 1024;
 /// Connections that the listener takes.
 pub(crate) const MAX_CONNECTIONS: usize = 50;
-/// How long it waits for a head.
-pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(3600);
 /// The rest of a configuration that has no opinion of its own.
-pub(crate) const ROUTE: &str = "[[routes]]\ncluster = \"web\"\ntimeout = \"1s\"\n";
+pub(crate) const ROUTE: &str =
+    "[[routes]]\ncluster = \"web\"\ntimeout = \"1s\"\nretry.max_retries = 0\n";
 
 pub(crate) type MemoryPeer = Peer<DuplexStream>;
 
@@ -43,7 +42,7 @@ pub(crate) enum Dialing {
 pub(crate) struct World {
     pub(crate) stack: Arc<Stack>,
     /// The far ends of the connections that the sidecar makes.
-    pub(crate) upstreams: mpsc::UnboundedReceiver<MemoryPeer>,
+    pub(crate) upstreams: mpsc::UnboundedReceiver<(EndpointAddr, MemoryPeer)>,
     pub(crate) dials: Arc<AtomicUsize>,
     pub(crate) drain: CancellationToken,
     pub(crate) serving: JoinHandle<usize>,
@@ -73,15 +72,27 @@ impl World {
 
     /// `limits` are lines of the cluster `web`, `routes` all routes.
     pub(crate) fn with(dialing: Dialing, limits: &str, routes: &str) -> Self {
-        let text = format!(
-            "[[listeners]]\nname = \"in\"\nlisten = \"127.0.0.1:1\"\n\
+        Self::listening("", dialing, limits, routes)
+    }
+
+    /// `listener` are lines of the listener `in`.
+    pub(crate) fn listening(listener: &str, dialing: Dialing, limits: &str, routes: &str) -> Self {
+        Self::of(
+            dialing,
+            &format!(
+                "[[listeners]]\nname = \"in\"\nlisten = \"127.0.0.1:1\"\n{listener}\n\
              [[clusters]]\nname = \"web\"\nendpoints = [\"web:80\"]\n{limits}\n{routes}"
-        );
-        let config = Config::parse(Path::new("test.toml"), &text).expect("a right configuration");
+            ),
+        )
+    }
+
+    /// Whatever a whole file says.
+    pub(crate) fn of(dialing: Dialing, text: &str) -> Self {
+        let config = Config::parse(Path::new("test.toml"), text).expect("a right configuration");
         let (upstream, upstreams) = mpsc::unbounded_channel();
         let dials = Arc::new(AtomicUsize::new(0));
         let count = dials.clone();
-        let dialer = dialer(move |_: EndpointAddr| {
+        let dialer = dialer(move |addr: EndpointAddr| {
             count.fetch_add(1, Ordering::Relaxed);
             let upstream = upstream.clone();
             async move {
@@ -92,7 +103,7 @@ impl World {
                 }
                 let (near, far) = duplex(BUFFER);
                 // A test that is over takes no more connections.
-                let _ = upstream.send(Peer::new(far));
+                let _ = upstream.send((addr, Peer::new(far)));
                 Ok(near)
             }
         });
@@ -101,16 +112,18 @@ impl World {
         let (callers, accepted) = mpsc::unbounded_channel();
         let options = Options {
             max_connections: MAX_CONNECTIONS,
-            header_timeout: HEADER_TIMEOUT,
             date_header: false,
-            drain_timeout: Duration::from_secs(5),
+            ..Options::new(&config.listeners[0], Duration::from_secs(5))
         };
         let service = {
             let stack = stack.clone();
-            move |request| stack.clone().call(request)
+            move |peer| {
+                let stack = stack.clone();
+                move |request| stack.clone().call(peer, request)
+            }
         };
         let listener = MemoryListener(Mutex::new(accepted));
-        let stats = ListenerStats::default();
+        let stats = stack.telemetry().listener("in");
         let serving = tokio::spawn(serve(listener, service, options, stats, drain.clone()));
         Self { stack, upstreams, dials, drain, serving, callers, kept: Vec::new() }
     }
@@ -128,8 +141,14 @@ impl World {
 
     /// The next connection that the sidecar makes.
     pub(crate) async fn upstream(&mut self) -> MemoryPeer {
+        self.upstream_of().await.1
+    }
+
+    /// The same, and which endpoint it is to.
+    pub(crate) async fn upstream_of(&mut self) -> (String, MemoryPeer) {
         let next = timeout(FOR_EVER, self.upstreams.recv()).await;
-        next.expect("no connection was made").expect("the sidecar runs")
+        let (addr, peer) = next.expect("no connection was made").expect("the sidecar runs");
+        (addr.to_string(), peer)
     }
 
     /// One exchange on new connections: what the upstream got and what the caller got.
@@ -154,14 +173,23 @@ impl World {
         caller.message().await
     }
 
+    /// Requests received so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.stack.telemetry().request_totals().received
+    }
+
     /// The endpoint's counters, which must always add up.
     pub(crate) fn counts(&self) -> EndpointSnapshot {
-        let counts = self.stack.clusters()[0].endpoints[0].stats.snapshot();
+        let at = EndpointRef { cluster: ClusterId(0), endpoint: EndpointId(0) };
+        let counts = EndpointSnapshot::from(&self.stack.telemetry().endpoint_totals(at));
         let ended = counts.rq_success
             + counts.rq_error
+            + counts.rq_discarded
             + counts.rq_timeout
+            + counts.rq_per_try_timeout
             + counts.rq_failed
-            + counts.rq_cancelled;
+            + counts.rq_cancelled
+            + counts.rq_refused;
         let active = u64::try_from(counts.rq_active).expect("a gauge of what there is");
         assert_eq!(counts.rq_total, ended + active, "{counts:?}");
         counts

@@ -1,23 +1,98 @@
-//! Faults on a time axis: a labelled bar above the plot, and its shade through the plot.
+//! What happened, on a time axis: each fault is a labelled bar above the plot and a shade through
+//! it; what a sidecar did about it is a row of marks below the bars.
+
+use plotters::style::RGBColor;
 
 use super::canvas::{Align, DrawError, Font, Stroke};
-use super::palette::{Dash, INK, LIMIT, Marker, SHADE};
+use super::palette::{Dash, INK, LIMIT, MUTED, Marker, SHADE};
 use super::panel::{GAP, Panel, ROW, TEXT, fitted, font};
 use crate::record::Event;
+use crate::summary::ScenarioSummary;
 
 /// Rows of labelled faults; those of more share the last one.
 const LANES: usize = 3;
 
 /// One row above the plot: faults of one sort on one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lane {
+struct Lane {
     label: String,
     /// Begin and end in milliseconds; without an end for what does not last.
     spans: Vec<(u64, Option<u64>)>,
 }
 
+/// The rows above each plot of a scenario.
+pub(super) struct Rows {
+    faults: Vec<Lane>,
+    /// Whether there is one for what the sidecars did: in all plots or in none, so that they have
+    /// one size.
+    acts: bool,
+}
+
+impl Rows {
+    pub(super) fn of(scenario: &ScenarioSummary) -> Self {
+        let drawn = |event: &Event| mark_of(&event.kind).is_some();
+        let acts = scenario.variants.iter().flat_map(|variant| &variant.acts).any(drawn);
+        Self { faults: lanes(&scenario.faults), acts }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.faults.len() + usize::from(self.acts)
+    }
+
+    /// Draws them and shades the plot; before anything that should lie above the shade. `acts` is
+    /// what the plot's sidecar did.
+    pub(super) fn draw(&self, panel: &Panel<'_, '_>, acts: &[Event]) -> Result<(), DrawError> {
+        let first = panel.top - GAP - self.count() as f64 * ROW;
+        let middle = |row: usize| first + (row as f64 + 0.5) * ROW;
+        for (row, lane) in self.faults.iter().enumerate() {
+            draw_lane(panel, lane, middle(row))?;
+        }
+        // Those that matter most lie on top.
+        for (kinds, marker, color) in MARKS {
+            let of_kind = acts.iter().filter(|event| kinds.contains(&event.kind.as_str()));
+            for event in of_kind {
+                let x = panel.x_at(event.at_ms as f64 / 1e3);
+                // A run may go on after the last interval of its plan.
+                if x <= panel.right {
+                    panel.canvas.marker(marker, (x, middle(self.faults.len())), color, 3.5)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What shade and marks are.
+    pub(super) fn caption(&self) -> String {
+        let faults = if self.faults.is_empty() {
+            "No fault was injected."
+        } else {
+            "Shaded: while a fault lasts."
+        };
+        if !self.acts {
+            return faults.to_owned();
+        }
+        format!(
+            "{faults} Marks, of each variant's first seed: \u{25b2} an instance is ejected, \u{25cb} it \
+             gets a request on trial, \u{25c6} it is back, \u{25a0} panic begins or ends."
+        )
+    }
+}
+
+/// The kinds of events that are drawn, and how; later ones over earlier ones.
+const MARKS: [(&[&str], Marker, RGBColor); 4] = [
+    (&["probed"], Marker::Ring, MUTED),
+    (&["panic_began", "panic_ended"], Marker::Square, SHADE),
+    (&["ejected", "unhealthy"], Marker::Triangle, LIMIT),
+    (&["returned", "healthy"], Marker::Diamond, INK),
+];
+
+fn mark_of(kind: &str) -> Option<Marker> {
+    MARKS.iter().find(|(kinds, ..)| kinds.contains(&kind)).map(|(_, marker, _)| *marker)
+}
+
 /// Sorts faults into rows.
-pub(super) fn lanes(faults: &[Event]) -> Vec<Lane> {
+fn lanes(faults: &[Event]) -> Vec<Lane> {
     let mut lanes: Vec<Lane> = Vec::new();
     for fault in faults {
         let label = format!("{} {}", fault.target, fault.detail);
@@ -36,37 +111,32 @@ pub(super) fn lanes(faults: &[Event]) -> Vec<Lane> {
     lanes
 }
 
-/// Draws the rows and shades the plot; before anything that should lie above the shade.
-pub(super) fn draw(panel: &Panel<'_, '_>, lanes: &[Lane]) -> Result<(), DrawError> {
-    let first = panel.top - GAP - lanes.len() as f64 * ROW;
-    for (i, lane) in lanes.iter().enumerate() {
-        let middle = first + (i as f64 + 0.5) * ROW;
-        for (at, until) in &lane.spans {
-            let x = panel.x_at(*at as f64 / 1e3);
-            match until {
-                Some(until) => {
-                    let end = panel.x_at(*until as f64 / 1e3).max(x + 1.0);
-                    let half = ROW / 2.0 - 2.0;
-                    let bar = ((x, middle - half), (end, middle + half));
-                    panel.canvas.block(bar, SHADE, 0.35)?;
-                    panel.canvas.block(((x, panel.top), (end, panel.bottom)), SHADE, 0.14)?;
-                    for edge in [x, end] {
-                        let line = [(edge, middle + half), (edge, panel.bottom)];
-                        let stroke = Stroke { color: SHADE, width: 1.0, dash: Dash::FINE };
-                        panel.canvas.line(&line, stroke)?;
-                    }
-                }
-                None => {
-                    let line = [(x, middle), (x, panel.bottom)];
-                    let stroke = Stroke { color: LIMIT, width: 1.0, dash: Dash::FINE };
+/// One row of bars, and their shades.
+fn draw_lane(panel: &Panel<'_, '_>, lane: &Lane, middle: f64) -> Result<(), DrawError> {
+    for (at, until) in &lane.spans {
+        let x = panel.x_at(*at as f64 / 1e3);
+        match until {
+            Some(until) => {
+                let end = panel.x_at(*until as f64 / 1e3).max(x + 1.0);
+                let half = ROW / 2.0 - 2.0;
+                let bar = ((x, middle - half), (end, middle + half));
+                panel.canvas.block(bar, SHADE, 0.35)?;
+                panel.canvas.block(((x, panel.top), (end, panel.bottom)), SHADE, 0.14)?;
+                for edge in [x, end] {
+                    let line = [(edge, middle + half), (edge, panel.bottom)];
+                    let stroke = Stroke { color: SHADE, width: 1.0, dash: Dash::FINE };
                     panel.canvas.line(&line, stroke)?;
-                    panel.canvas.marker(Marker::Triangle, (x, middle), LIMIT, 4.0)?;
                 }
             }
+            None => {
+                let line = [(x, middle), (x, panel.bottom)];
+                let stroke = Stroke { color: LIMIT, width: 1.0, dash: Dash::FINE };
+                panel.canvas.line(&line, stroke)?;
+                panel.canvas.marker(Marker::Triangle, (x, middle), LIMIT, 4.0)?;
+            }
         }
-        name(panel, lane, middle)?;
     }
-    Ok(())
+    name(panel, lane, middle)
 }
 
 /// Names a row, over its bars, which are light enough to read through: from where the first begins,

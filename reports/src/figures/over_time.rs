@@ -5,7 +5,7 @@ use plotters::style::RGBColor;
 use super::Figure;
 use super::axis::Axis;
 use super::canvas::{Align, Alternative, DrawError, Font, Stroke, draw};
-use super::marks::{self, Lane};
+use super::marks::Rows;
 use super::palette::{Dash, INK, LIMIT, Look, MUTED, look};
 use super::panel::{Panel, Place, ROW, WIDTH, font, heading};
 use crate::format::{mean_count, plural, significant, span};
@@ -24,9 +24,9 @@ pub(super) fn time_axis(scenario: &ScenarioSummary) -> Axis {
 pub(crate) fn response(scenario: &ScenarioSummary) -> Result<Figure, DrawError> {
     let x = time_axis(scenario);
     let y = response_axis(scenario);
-    let lanes = marks::lanes(&scenario.faults);
+    let rows = Rows::of(scenario);
     let title = "Response time over time".to_owned();
-    let place = Place { top: ROW + 2.0, right: 40.0, height: 150.0, lanes: lanes.len() };
+    let place = Place { top: ROW + 2.0, right: 40.0, height: 150.0, rows: rows.count() };
     let deadline = scenario.plan.deadline_ms.map(|ms| ms as f64).filter(|ms| y.holds(*ms));
     let drawings = scenario.variants.iter().map(|variant| {
         let timeline = &variant.timeline;
@@ -44,7 +44,7 @@ pub(crate) fn response(scenario: &ScenarioSummary) -> Result<Figure, DrawError> 
             let sign = if bound { "≥ " } else { "" };
             heading(canvas, look, &variant.label, &format!("p99 {sign}{} ms", significant(p99)))?;
             let panel = Panel::new(canvas, place, (&x, &y))?;
-            marks::draw(&panel, &lanes)?;
+            rows.draw(&panel, &variant.acts)?;
             if let Some(ms) = deadline {
                 panel.level(ms, Stroke { color: LIMIT, width: 1.25, dash: Dash::FINE })?;
             }
@@ -65,7 +65,7 @@ pub(crate) fn response(scenario: &ScenarioSummary) -> Result<Figure, DrawError> 
         "Of the requests planned in each interval: the thick line is the 99th percentile, the thin \
          one the median. {}{limit} {}",
         seeds_and_bands(scenario),
-        shading(&lanes)
+        rows.caption()
     );
     Ok(Figure { drawings, title, caption })
 }
@@ -80,9 +80,9 @@ pub(crate) fn goodput(scenario: &ScenarioSummary) -> Result<Figure, DrawError> {
         |v: &VariantSummary| [v.timeline.offered_per_s.clone(), v.timeline.ok_per_s.clone()];
     let high = scenario.variants.iter().flat_map(series).flatten().flatten().map(|b| b.max);
     let y = Axis::from_zero(high.fold(0.0, f64::max), 4, "requests per second");
-    let lanes = marks::lanes(&scenario.faults);
+    let rows = Rows::of(scenario);
     let title = "Offered load and goodput over time".to_owned();
-    let place = Place { top: ROW + 2.0, right: 58.0, height: 130.0, lanes: lanes.len() };
+    let place = Place { top: ROW + 2.0, right: 58.0, height: 130.0, rows: rows.count() };
     let drawings = scenario.variants.iter().map(|variant| {
         let timeline = &variant.timeline;
         let description = format!(
@@ -97,7 +97,7 @@ pub(crate) fn goodput(scenario: &ScenarioSummary) -> Result<Figure, DrawError> {
             let look = look(variant.place);
             heading(canvas, look, &variant.label, &lost(variant))?;
             let panel = Panel::new(canvas, place, (&x, &y))?;
-            marks::draw(&panel, &lanes)?;
+            rows.draw(&panel, &variant.acts)?;
             losses(&panel, timeline_pairs(variant))?;
             let offered = Stroke { color: MUTED, width: 1.25, dash: Dash::FINE };
             panel.median(&timeline.offered_per_s, offered)?;
@@ -113,7 +113,7 @@ pub(crate) fn goodput(scenario: &ScenarioSummary) -> Result<Figure, DrawError> {
         "Offered (dotted) and answered well and in time (thick), by the interval in which a \
          request was planned; red between them is what was lost. {} {}",
         seeds_and_bands(scenario),
-        shading(&lanes)
+        rows.caption()
     );
     Ok(Figure { drawings, title, caption })
 }
@@ -191,9 +191,4 @@ pub(super) fn seeds_and_bands(scenario: &ScenarioSummary) -> String {
              the smallest to the largest."
         ),
     }
-}
-
-/// What the shade is.
-pub(super) fn shading(lanes: &[Lane]) -> &'static str {
-    if lanes.is_empty() { "No fault was injected." } else { "Shaded: while a fault lasts." }
 }

@@ -27,8 +27,8 @@ pub(super) struct Place {
     pub(super) right: f64,
     /// Height of the plot itself.
     pub(super) height: f64,
-    /// Rows between the vertical axis' title and the plot, for the marks of faults.
-    pub(super) lanes: usize,
+    /// Rows between the vertical axis' title and the plot, for faults and what was done about them.
+    pub(super) rows: usize,
 }
 
 impl Place {
@@ -38,7 +38,7 @@ impl Place {
     }
 
     fn plot_top(&self) -> f64 {
-        self.top + ROW + self.lanes as f64 * ROW + GAP
+        self.top + ROW + self.rows as f64 * ROW + GAP
     }
 }
 

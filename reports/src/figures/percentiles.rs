@@ -35,7 +35,7 @@ pub(crate) fn percentiles(scenario: &ScenarioSummary) -> Result<Figure, DrawErro
     let limits = limits(scenario);
     let y = time_axis(&curves, &limits);
     let rows = variants.len().div_ceil(2) as f64;
-    let place = Place { top: rows * ROW + 6.0, right: 16.0, height: 260.0, lanes: 0 };
+    let place = Place { top: rows * ROW + 6.0, right: 16.0, height: 260.0, rows: 0 };
     let title = "Response time by percentile".to_owned();
     let alternative =
         Alternative { title: title.clone(), description: description(variants, &x, &y) };

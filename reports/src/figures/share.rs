@@ -3,8 +3,8 @@
 use super::Figure;
 use super::axis::Axis;
 use super::canvas::{Align, Alternative, DrawError, Font, Stroke, draw};
-use super::marks;
-use super::over_time::{seeds_and_bands, shading, time_axis};
+use super::marks::Rows;
+use super::over_time::{seeds_and_bands, time_axis};
 use super::palette::{Dash, GRID, INK, Look, MUTED, Marker, SHADE, look};
 use super::panel::{Panel, Place, ROW, WIDTH, fitted, font, heading};
 use crate::format::{plural, share};
@@ -31,7 +31,7 @@ pub(crate) fn share_in_total(
     let y = Axis::with_ticks((0.0, 1.0), Vec::new(), "");
     // About as tall as the curve beside it.
     let pitch = (290.0 / rows.len().max(1) as f64).clamp(42.0, 70.0);
-    let place = Place { top: 0.0, right: 16.0, height: rows.len() as f64 * pitch + 10.0, lanes: 0 };
+    let place = Place { top: 0.0, right: 16.0, height: rows.len() as f64 * pitch + 10.0, rows: 0 };
     let title = format!("Share of each backend of {service}");
     let described: Vec<String> = rows.iter().map(|(i, s)| in_words(scenario, *i, s)).collect();
     let alternative =
@@ -120,9 +120,9 @@ pub(crate) fn share_over_time(
     let lines = |s: &ServiceSummary| lines_of(s).into_iter().flat_map(|l| l.series);
     let shares = panels.iter().flat_map(|(_, s)| lines(s)).flatten().map(|b| b.max * 100.0);
     let y = Axis::from_zero(shares.fold(fair * 100.0, f64::max), 4, "share of requests, %");
-    let lanes = marks::lanes(&scenario.faults);
+    let rows = Rows::of(scenario);
     let title = format!("Share of the backends of {service} over time");
-    let place = Place { top: ROW + 2.0, right: 74.0, height: 130.0, lanes: lanes.len() };
+    let place = Place { top: ROW + 2.0, right: 74.0, height: 130.0, rows: rows.count() };
     let drawings = panels.iter().map(|(i, service)| {
         let variant = &scenario.variants[*i];
         let alternative = Alternative {
@@ -138,7 +138,7 @@ pub(crate) fn share_over_time(
             let look = look(variant.place);
             heading(canvas, look, &variant.label, &gist(service))?;
             let panel = Panel::new(canvas, place, (&x, &y))?;
-            marks::draw(&panel, &lanes)?;
+            rows.draw(&panel, &variant.acts)?;
             let level = Stroke { color: MUTED, width: 1.25, dash: Dash::FINE };
             panel.level(fair * 100.0, level)?;
             draw_lines(&panel, look, service)
@@ -157,7 +157,7 @@ pub(crate) fn share_over_time(
          Dotted: an equal share, {}.{grouping} {} {}",
         share(fair),
         seeds_and_bands(scenario),
-        shading(&lanes)
+        rows.caption()
     );
     Ok(Figure { drawings, title, caption })
 }

@@ -14,7 +14,7 @@ use hyper::body::{Bytes, Incoming};
 use proxy::listener::{Options, serve};
 use proxy::telemetry::ListenerStats;
 use serde::{Deserialize, Serialize};
-use sim::backend::{End, LogEntry, LogSink, MOST_WORKERS, Settings};
+use sim::backend::{End, Errors, Identity, LogEntry, LogSink, MOST_WORKERS, Settings};
 use sim::clock::Clock;
 use sim::{Backend, ServiceTime};
 use tokio::net::TcpListener;
@@ -85,11 +85,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 async fn serve_until_signal(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = Settings {
         workers: arguments.workers,
-        error_rate: arguments.error_rate,
+        errors: Errors::at_rate(arguments.error_rate),
         ..Settings::healthy(arguments.service_time)
     };
     let log = Log::open(arguments.log.as_deref())?;
-    let backend = Backend::new(&arguments.name, arguments.seed, settings, log.sink());
+    let name = arguments.name.clone();
+    let identity = Identity { name, seed: arguments.seed, calls: Vec::new() };
+    let backend = Backend::new(identity, settings, log.sink());
     let clock = Clock::start();
     let socket = bind(arguments.listen).await?;
     // The port that was given, or the one that the system chose for port 0.
@@ -284,16 +286,15 @@ struct SettingsView {
 
 async fn serve_control(socket: Option<TcpListener>, backend: &Backend, log: &Log) {
     let Some(socket) = socket else { return std::future::pending().await };
-    let options = Options {
-        max_connections: 16,
-        header_timeout: Duration::from_secs(60),
-        date_header: true,
-        drain_timeout: Duration::ZERO,
-    };
+    let options =
+        Options { max_connections: 16, drain_timeout: Duration::ZERO, ..Options::default() };
     let (backend, log) = (backend.clone(), log.clone());
-    let service = move |request| {
+    let service = move |_peer| {
         let (backend, log) = (backend.clone(), log.clone());
-        async move { control(request, &backend, &log).await }
+        move |request| {
+            let (backend, log) = (backend.clone(), log.clone());
+            async move { control(request, &backend, &log).await }
+        }
     };
     serve(socket, service, options, ListenerStats::default(), CancellationToken::new()).await;
 }
@@ -338,7 +339,7 @@ fn change(backend: &Backend, body: &[u8]) -> Result<(), String> {
     backend.change(|settings| {
         settings.service_time = service_time.unwrap_or(settings.service_time);
         settings.workers = change.workers.or(settings.workers);
-        settings.error_rate = change.error_rate.unwrap_or(settings.error_rate);
+        settings.errors.rate = change.error_rate.unwrap_or(settings.errors.rate);
         settings.hung = change.hung.unwrap_or(settings.hung);
         settings.up = change.up.unwrap_or(settings.up);
     });
@@ -346,9 +347,9 @@ fn change(backend: &Backend, body: &[u8]) -> Result<(), String> {
 }
 
 fn settings(backend: &Backend) -> Response<Full<Bytes>> {
-    let Settings { service_time, workers, error_rate, hung, up } = backend.settings();
+    let Settings { service_time, workers, errors, hung, up, .. } = backend.settings();
     let service_time = service_time.to_string();
-    json(&SettingsView { service_time, workers, error_rate, hung, up })
+    json(&SettingsView { service_time, workers, error_rate: errors.rate, hung, up })
 }
 
 fn json(value: &impl Serialize) -> Response<Full<Bytes>> {

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use proxy::config::{Balance, list};
+use proxy::config::list;
 use reports::{PageExtras, RunRecord, summary_table, write_page};
 
 use super::interrupt::Interrupt;
@@ -106,30 +106,29 @@ fn refuse_twins(scenarios: &[Scenario]) -> anyhow::Result<()> {
 }
 
 /// Keeps only the variants asked for, and those that they are compared with.
-fn restrict(scenarios: &mut [Scenario], variants: &[String]) -> anyhow::Result<()> {
-    if variants.is_empty() {
+fn restrict(scenarios: &mut [Scenario], asked: &[String]) -> anyhow::Result<()> {
+    if asked.is_empty() {
         return Ok(());
     }
-    let asked: Vec<Balance> = variants
-        .iter()
-        .map(|name| Balance::parse(name).map_err(|error| Usage(format!("--variant: {error}"))))
-        .collect::<Result<_, _>>()?;
+    let known = |name: &String| scenarios.iter().any(|s| s.variant(name).is_some());
+    let unknown = asked.iter().find(|name| !known(name));
     for scenario in scenarios {
-        let compared = &scenario.file.compare.strategies;
-        if !compared.iter().any(|strategy| asked.contains(strategy.get_ref())) {
-            let names: Vec<_> = compared.iter().map(|s| s.get_ref().0.name).collect();
+        let has_one = asked.iter().any(|name| scenario.variant(name).is_some());
+        if unknown.is_some() || !has_one {
+            let names: Vec<_> = scenario.variants.iter().map(|v| v.name.as_str()).collect();
             let message = format!("--variant: {} compares {}", scenario.name, list(&names));
             return Err(Usage(message).into());
         }
-        let bases: Vec<Balance> = scenario
+        let bases: Vec<String> = scenario
             .file
             .expect
             .iter()
-            .filter(|expectation| asked.iter().any(|&variant| expectation.is_about(variant)))
-            .filter_map(|expectation| Some(*expectation.compared_with.as_ref()?.get_ref()))
+            .filter(|expectation| asked.iter().any(|variant| expectation.is_about(variant)))
+            .filter_map(|expectation| Some(expectation.compared_with.as_ref()?.get_ref().clone()))
             .collect();
-        let wanted = |strategy: &Balance| asked.contains(strategy) || bases.contains(strategy);
-        scenario.file.compare.strategies.retain(|strategy| wanted(strategy.get_ref()));
+        scenario
+            .variants
+            .retain(|variant| asked.contains(&variant.name) || bases.contains(&variant.name));
     }
     Ok(())
 }
@@ -139,9 +138,7 @@ fn all_jobs(scenarios: &[Scenario], arguments: &Arguments) -> anyhow::Result<Vec
         Some(_) => 1,
         None => arguments.seeds.unwrap_or(scenario.file.seeds).get(),
     };
-    let runs = |scenario: &Scenario| {
-        count(scenario).saturating_mul(scenario.file.compare.strategies.len() as u64)
-    };
+    let runs = |scenario: &Scenario| count(scenario).saturating_mul(scenario.variants.len() as u64);
     let total = scenarios.iter().map(runs).fold(0, u64::saturating_add);
     if total > MOST_RUNS {
         let message = format!("{total} runs are too many for one report, which holds {MOST_RUNS}");
@@ -176,7 +173,8 @@ fn remove_previous(out: &Path) -> anyhow::Result<()> {
 fn grouped(scenarios: &[Scenario], jobs: &[Job]) -> Vec<String> {
     let mut groups: Vec<(usize, &str, Vec<String>)> = Vec::new();
     for job in jobs {
-        let (scenario, variant, seed) = (job.scenario, job.variant.0.name, job.seed.to_string());
+        let (scenario, seed) = (job.scenario, job.seed.to_string());
+        let variant = job.variant(scenarios).name.as_str();
         match groups.iter_mut().find(|group| (group.0, group.1) == (scenario, variant)) {
             Some((.., seeds)) => seeds.push(seed),
             None => groups.push((scenario, variant, vec![seed])),

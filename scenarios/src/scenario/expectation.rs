@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use proxy::config::{Balance, fields};
+use proxy::config::fields::{optional_positive_duration, parse_duration};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
+
+use super::fields;
 
 /// One expectation. It is judged for each run of the variants it is about, on its own.
 #[derive(Clone, Debug, Deserialize)]
@@ -15,19 +17,23 @@ pub struct Expectation {
     /// What is measured.
     pub that: Spanned<Metric>,
     /// The variants it is about; all if absent.
-    pub of: Option<Vec<Spanned<Balance>>>,
-    /// The instance, for metrics of one.
+    pub of: Option<Vec<Spanned<String>>>,
+    /// The instance, or all of `web-*`, for metrics of some.
     pub target: Option<Spanned<String>>,
     /// Only responses with this status; for `status_share`, the status that is counted.
     pub status: Option<u16>,
+    /// Only requests with this method.
+    pub method: Option<Spanned<String>>,
+    /// The response flag that is counted.
+    pub flag: Option<Spanned<String>>,
     /// Where the window begins; the start of the run if absent.
-    #[serde(default, deserialize_with = "optional_duration")]
+    #[serde(default, deserialize_with = "fields::optional_duration")]
     pub from: Option<Duration>,
     /// Where the window ends; the end of the plan if absent.
-    #[serde(default, deserialize_with = "fields::optional_positive_duration")]
+    #[serde(default, deserialize_with = "optional_positive_duration")]
     pub until: Option<Duration>,
     /// The variant whose value the bounds are factors of; absolute bounds if absent.
-    pub compared_with: Option<Spanned<Balance>>,
+    pub compared_with: Option<Spanned<String>>,
     /// The lower bound.
     pub at_least: Option<Spanned<Bound>>,
     /// The upper bound.
@@ -36,8 +42,8 @@ pub struct Expectation {
 
 impl Expectation {
     /// True when it is about runs of this variant.
-    pub fn is_about(&self, variant: Balance) -> bool {
-        self.of.as_ref().is_none_or(|of| of.iter().any(|named| *named.get_ref() == variant))
+    pub fn is_about(&self, variant: &str) -> bool {
+        self.of.as_ref().is_none_or(|of| of.iter().any(|named| named.get_ref() == variant))
     }
 }
 
@@ -47,10 +53,30 @@ impl Expectation {
 pub enum Metric {
     /// Share of the planned requests that were answered well and in time.
     SuccessRate,
+    /// Requests answered well and in time, per second; they count when they are answered.
+    Goodput,
     /// Share of the planned requests that were answered with `status`.
     StatusShare,
-    /// Share of the requests that reached an instance which reached `target`.
+    /// Answers that carried `flag`.
+    Flagged,
+    /// Share of the requests that reached an instance of the service which reached `target`.
     Share,
+    /// The largest such share of a second.
+    PeakShare,
+    /// Requests that reached `target`.
+    Arrivals,
+    /// Requests that reached the first service, for each that was planned and sent.
+    Amplification,
+    /// How often the request that reached the first service most often did so.
+    MostSeen,
+    /// Requests that reached an instance when their time was up already.
+    LateStarts,
+    /// From the begin of the first fault of `target` until its share of the requests stays below
+    /// half of a fair one, as long as the fault lasts; to within a second.
+    TimeToDetect,
+    /// From the end of that fault until its share is at least half of a fair one; to within a
+    /// second.
+    TimeToRecover,
     /// Shortest response time.
     Min,
     /// Median response time.
@@ -67,23 +93,105 @@ pub enum Metric {
     LongestWork,
 }
 
+/// What a metric is a number of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A part of a whole, from 0 to 1.
+    Share,
+    /// A duration.
+    Time,
+    /// How many.
+    Count,
+    /// How many a second.
+    PerSecond,
+    /// How many times as many.
+    Factor,
+}
+
+/// Whether a metric is of some instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    Nothing,
+    Optional,
+    Required,
+}
+
 impl Metric {
-    /// True for times, false for shares.
-    pub fn is_time(self) -> bool {
-        !matches!(self, Metric::SuccessRate | Metric::StatusShare | Metric::Share)
+    /// What it is a number of.
+    pub fn unit(self) -> Unit {
+        match self {
+            Metric::SuccessRate | Metric::StatusShare | Metric::Share | Metric::PeakShare => {
+                Unit::Share
+            }
+            Metric::Flagged | Metric::Arrivals | Metric::MostSeen | Metric::LateStarts => {
+                Unit::Count
+            }
+            Metric::Goodput => Unit::PerSecond,
+            Metric::Amplification => Unit::Factor,
+            Metric::TimeToDetect | Metric::TimeToRecover | Metric::LongestWork => Unit::Time,
+            _ => Unit::Time,
+        }
     }
 
     /// True for metrics over response times.
     pub fn is_response_time(self) -> bool {
-        self.is_time() && self != Metric::LongestWork
+        matches!(
+            self,
+            Metric::Min | Metric::P50 | Metric::P90 | Metric::P99 | Metric::P999 | Metric::Max
+        )
+    }
+
+    pub(super) fn takes_target(self) -> Takes {
+        match self {
+            Metric::Share | Metric::PeakShare | Metric::TimeToDetect | Metric::TimeToRecover => {
+                Takes::Required
+            }
+            Metric::Arrivals | Metric::LateStarts | Metric::LongestWork => Takes::Optional,
+            _ => Takes::Nothing,
+        }
+    }
+
+    pub(super) fn takes_status(self) -> Takes {
+        match self {
+            Metric::StatusShare => Takes::Required,
+            _ if self.is_response_time() => Takes::Optional,
+            _ => Takes::Nothing,
+        }
+    }
+
+    pub(super) fn takes_method(self) -> Takes {
+        match self {
+            Metric::SuccessRate
+            | Metric::Goodput
+            | Metric::StatusShare
+            | Metric::Arrivals
+            | Metric::Amplification
+            | Metric::MostSeen
+            | Metric::LateStarts => Takes::Optional,
+            _ if self.is_response_time() => Takes::Optional,
+            _ => Takes::Nothing,
+        }
+    }
+
+    pub(super) fn takes_flag(self) -> Takes {
+        if self == Metric::Flagged { Takes::Required } else { Takes::Nothing }
     }
 
     /// In words, for reports.
     pub fn words(self) -> &'static str {
         match self {
             Metric::SuccessRate => "success rate",
+            Metric::Goodput => "goodput",
             Metric::StatusShare => "share of status",
+            Metric::Flagged => "answers flagged",
             Metric::Share => "share of requests",
+            Metric::PeakShare => "largest share of a second's requests",
+            Metric::Arrivals => "requests that arrived",
+            Metric::Amplification => "attempts for each request",
+            Metric::MostSeen => "most arrivals of one request",
+            Metric::LateStarts => "attempts past the deadline",
+            Metric::TimeToDetect => "time to detect the fault",
+            Metric::TimeToRecover => "time to recover from the fault",
             Metric::Min => "shortest response time",
             Metric::P50 => "p50 response time",
             Metric::P90 => "p90 response time",
@@ -95,7 +203,7 @@ impl Metric {
     }
 }
 
-/// A bound: a duration for times, a number for shares and factors.
+/// A bound: a duration for times, a number for everything else and for factors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
     /// As `"500ms"`.
@@ -116,7 +224,7 @@ impl<'de> Deserialize<'de> for Bound {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Bound, E> {
-                fields::parse_duration(text).map(Bound::Time).map_err(E::custom)
+                parse_duration(text).map(Bound::Time).map_err(E::custom)
             }
 
             fn visit_f64<E: Error>(self, value: f64) -> Result<Bound, E> {
@@ -134,10 +242,4 @@ impl<'de> Deserialize<'de> for Bound {
 
         deserializer.deserialize_any(BoundVisitor)
     }
-}
-
-fn optional_duration<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
-    fields::duration(deserializer).map(Some)
 }

@@ -5,7 +5,7 @@
 //! only pulls it down over the decay time. One bad second is believed immediately and forgiven
 //! slowly, which is the right way round when the price of being wrong is somebody's timeout.
 //!
-//! Five details decide whether it works:
+//! Six details decide whether it works:
 //! - **Reading decays too**, also what was never learnt. An endpoint that is avoided is never
 //!   observed, so without decay on read it would be avoided for ever; and one that was never tried
 //!   would wait for ever behind peers that are faster than the default.
@@ -21,26 +21,58 @@
 //!   50 ms does not make the endpoint fast.
 //! - **A failure counts as a long wait.** A refused connection or an error takes a millisecond.
 //!   Counted as that it would make a broken endpoint the fastest of all, and not counted at all it
-//!   would leave it the idlest: both draw the traffic that it then fails.
+//!   would leave it the idlest: both draw the traffic that it then fails. It is no observation of a
+//!   latency, though, and is kept beside the estimate, with a decay time of its own: as a peak it
+//!   would starve an endpoint for most of a minute after one failure, which no detector would see,
+//!   because none is shown a second one. It begins to decay when a `Retry-After` is over.
+//! - **Contradiction counts.** Time alone forgives a pause of 2 s so slowly that a quarter of a
+//!   minute after it is over the endpoint still has a small part of its share, although each of
+//!   the few requests that it is given comes back fast. So `contradictions` answers in a row, each
+//!   in less than half of the estimate, halve it. In a row: an endpoint of which every tenth
+//!   request is slow passes that test once in three times, and four in succession, which is what it
+//!   takes to make 2 s look like 150 ms, once in seventy.
 
 use std::time::{Duration, Instant};
 
 use rand::Rng;
+use serde::Deserialize;
 
-use super::{Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent, two_distinct};
+use super::{
+    Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent, Member, nanos, two_distinct, weights,
+};
+use crate::config::fields;
+use crate::policy::ready::ReadySet;
 
 /// Knobs of [`PeakEwma`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct PeakEwmaOptions {
     /// How long until an estimate has lost 63 % of its distance to what is observed. 10 s is what
     /// Finagle and Linkerd run with: long against a garbage collection, short against an outage.
+    #[serde(deserialize_with = "fields::positive_duration")]
     pub decay: Duration,
     /// The estimate of an endpoint that was never tried. Linkerd's 30 ms: a cold endpoint is worth
     /// a try against any that is slower, and is not flooded when the others are faster.
+    #[serde(deserialize_with = "fields::positive_duration")]
     pub default_latency: Duration,
     /// The latency that a failure counts as. Linkerd's 5 s: longer than a caller is likely to wait,
-    /// so that any endpoint that works is preferred; forgiven over the decay time.
+    /// so that any endpoint that works is preferred.
+    #[serde(deserialize_with = "fields::positive_duration")]
     pub failure_latency: Duration,
+    /// How long until 63 % of that is forgiven. 200 ms: beside peers that answer in 20 ms, an
+    /// endpoint that failed is left alone for 1.1 s, so a broken one is sent about a request a
+    /// second until the gate has seen its five in a row, and from then on probes. With the 10 s of
+    /// `decay` one failure costs 55 s of its share, and a crash is never ejected, nor its return
+    /// noticed, nor warmed up.
+    #[serde(deserialize_with = "fields::positive_duration")]
+    pub failure_decay: Duration,
+    /// The longest `Retry-After` that is heeded. 300 s, Linkerd's: long enough for a restart, and
+    /// a mistaken header does not take an endpoint away for a day.
+    #[serde(deserialize_with = "fields::duration")]
+    pub max_retry_after: Duration,
+    /// How many answers in a row, each in less than half of the estimate, halve it; 0 for time
+    /// alone. 10: at a request at a time a pause is forgiven in seconds, and luck seldom is so long.
+    pub contradictions: u32,
 }
 
 impl Default for PeakEwmaOptions {
@@ -49,6 +81,9 @@ impl Default for PeakEwmaOptions {
             decay: Duration::from_secs(10),
             default_latency: Duration::from_millis(30),
             failure_latency: Duration::from_secs(5),
+            failure_decay: Duration::from_millis(200),
+            max_retry_after: Duration::from_secs(300),
+            contradictions: 10,
         }
     }
 }
@@ -56,13 +91,17 @@ impl Default for PeakEwmaOptions {
 /// Latency estimates and requests in flight per endpoint.
 #[derive(Clone, Debug)]
 pub struct PeakEwma {
+    options: PeakEwmaOptions,
     decay_ns: f64,
-    default_ns: f64,
-    failure_latency: Duration,
+    weights: Vec<u32>,
     /// The first instant that it was told of, from which the default decays.
     born: Option<Instant>,
+    /// When each endpoint last returned, from which the default decays since.
+    returned: Vec<Option<Instant>>,
     /// `None` until the first observation of the endpoint.
     estimates: Vec<Option<Estimate>>,
+    /// From when each endpoint's last failure is forgiven.
+    failures: Vec<Option<Instant>>,
     silences: Vec<Silence>,
     in_flight: InFlight,
 }
@@ -72,6 +111,8 @@ pub struct PeakEwma {
 struct Estimate {
     latency_ns: f64,
     at: Instant,
+    /// Answers in a row that took less than half of it.
+    contradictions: u32,
 }
 
 /// How long callers have waited since the endpoint last answered, idle time left out.
@@ -116,16 +157,18 @@ impl Silence {
 }
 
 impl PeakEwma {
-    /// Over endpoints `0..endpoints`.
-    pub fn new(endpoints: usize, options: PeakEwmaOptions) -> Self {
+    /// Over endpoints `0..members.len()`.
+    pub fn new(members: &[Member<'_>], options: PeakEwmaOptions) -> Self {
         Self {
+            options,
             decay_ns: nanos(options.decay),
-            default_ns: nanos(options.default_latency),
-            failure_latency: options.failure_latency,
+            weights: weights(members),
             born: None,
-            estimates: vec![None; endpoints],
-            silences: vec![Silence::default(); endpoints],
-            in_flight: InFlight::new(endpoints),
+            returned: vec![None; members.len()],
+            estimates: vec![None; members.len()],
+            failures: vec![None; members.len()],
+            silences: vec![Silence::default(); members.len()],
+            in_flight: InFlight::new(members.len()),
         }
     }
 
@@ -135,27 +178,64 @@ impl PeakEwma {
     }
 
     fn latency_ns(&self, endpoint: EndpointId, now: Instant) -> f64 {
-        let untried = Estimate { latency_ns: self.default_ns, at: self.born.unwrap_or(now) };
-        let Estimate { latency_ns, at } = self.estimates[endpoint.0].unwrap_or(untried);
+        let (latency_ns, at) = match self.estimates[endpoint.0] {
+            Some(estimate) => (estimate.latency_ns, estimate.at),
+            None => {
+                let since = self.returned[endpoint.0].or(self.born).unwrap_or(now);
+                (nanos(self.options.default_latency), since)
+            }
+        };
         let learnt = latency_ns * self.remaining(now.saturating_duration_since(at));
+        let expected = learnt.max(self.failure_ns(endpoint, now));
         let silence = &self.silences[endpoint.0];
-        if silence.waiting == 0 { learnt } else { learnt.max(nanos(silence.lasted(now))) }
+        if silence.waiting == 0 { expected } else { expected.max(nanos(silence.lasted(now))) }
+    }
+
+    /// What is left of the latency that the endpoint's last failure counts as.
+    fn failure_ns(&self, endpoint: EndpointId, now: Instant) -> f64 {
+        let Some(at) = self.failures[endpoint.0] else { return 0.0 };
+        let PeakEwmaOptions { failure_latency, failure_decay, .. } = self.options;
+        let elapsed = nanos(now.saturating_duration_since(at));
+        nanos(failure_latency) * libm::exp(-elapsed / nanos(failure_decay))
     }
 
     fn cost(&self, endpoint: EndpointId, now: Instant) -> f64 {
-        self.latency_ns(endpoint, now) * (f64::from(self.in_flight.get(endpoint)) + 1.0)
+        let requests = f64::from(self.in_flight.get(endpoint)) + 1.0;
+        self.latency_ns(endpoint, now) * requests / f64::from(self.weights[endpoint.0])
     }
 
     fn learn(&mut self, endpoint: EndpointId, latency: Duration, now: Instant) {
         let observed = nanos(latency);
-        let latency_ns = match self.estimates[endpoint.0] {
+        let estimate = match self.estimates[endpoint.0] {
             Some(old) if observed <= old.latency_ns => {
                 let remaining = self.remaining(now.saturating_duration_since(old.at));
-                old.latency_ns * remaining + observed * (1.0 - remaining)
+                let latency_ns = old.latency_ns * remaining + observed * (1.0 - remaining);
+                Estimate { latency_ns, at: now, ..old }
             }
-            _ => observed,
+            _ => Estimate { latency_ns: observed, at: now, contradictions: 0 },
         };
-        self.estimates[endpoint.0] = Some(Estimate { latency_ns, at: now });
+        self.estimates[endpoint.0] = Some(self.contradicted(estimate, observed));
+    }
+
+    /// `estimate` after an answer that took `observed_ns`.
+    fn contradicted(&self, mut estimate: Estimate, observed_ns: f64) -> Estimate {
+        if observed_ns < estimate.latency_ns / 2.0 {
+            estimate.contradictions += 1;
+        } else {
+            estimate.contradictions = 0;
+        }
+        if self.options.contradictions > 0 && estimate.contradictions >= self.options.contradictions
+        {
+            estimate.latency_ns /= 2.0;
+            estimate.contradictions = 0;
+        }
+        estimate
+    }
+
+    fn learn_failure(&mut self, endpoint: EndpointId, retry_after: Option<Duration>, now: Instant) {
+        let asked = retry_after.unwrap_or_default().min(self.options.max_retry_after);
+        let failure = &mut self.failures[endpoint.0];
+        *failure = (*failure).max(Some(now + asked));
     }
 
     fn learn_cancelled(&mut self, endpoint: EndpointId, now: Instant) {
@@ -166,19 +246,20 @@ impl PeakEwma {
     }
 }
 
-fn nanos(duration: Duration) -> f64 {
-    duration.as_nanos() as f64
-}
-
 impl Balancer for PeakEwma {
     fn pick(
         &mut self,
-        ready: &[EndpointId],
+        ready: &ReadySet,
+        _key: Option<u64>,
         now: Instant,
         rng: &mut dyn Rng,
     ) -> Option<EndpointId> {
         self.born.get_or_insert(now);
         let (first, second) = two_distinct(ready, rng)?;
+        if first == second {
+            // The only one, as in front of every application: no need to know what it costs.
+            return Some(first);
+        }
         let second_is_cheaper = self.cost(second, now) < self.cost(first, now);
         Some(if second_is_cheaper { second } else { first })
     }
@@ -187,7 +268,7 @@ impl Balancer for PeakEwma {
         self.in_flight.observe(endpoint, event);
         match event {
             LoadEvent::Answered { latency } => self.learn(endpoint, latency, now),
-            LoadEvent::Failed { .. } => self.learn(endpoint, self.failure_latency, now),
+            LoadEvent::Failed { retry_after, .. } => self.learn_failure(endpoint, retry_after, now),
             LoadEvent::Cancelled { .. } => self.learn_cancelled(endpoint, now),
             LoadEvent::Sent | LoadEvent::Ended => {}
         }
@@ -196,158 +277,21 @@ impl Balancer for PeakEwma {
 
     fn load(&self, endpoint: EndpointId, now: Instant) -> EndpointLoad {
         EndpointLoad {
-            in_flight: self.in_flight.get(endpoint),
+            weight: self.weights[endpoint.0],
             latency_estimate: Some(Duration::from_nanos(self.latency_ns(endpoint, now) as u64)),
+            ..self.in_flight.load(endpoint)
         }
+    }
+
+    fn returned(&mut self, endpoint: EndpointId, now: Instant) {
+        self.estimates[endpoint.0] = None;
+        self.failures[endpoint.0] = None;
+        self.returned[endpoint.0] = Some(now);
+        let silence = &mut self.silences[endpoint.0];
+        silence.before = Duration::ZERO;
+        silence.since = silence.since.map(|_| now);
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "an arbitrary origin for a scripted clock")]
-mod tests {
-    use super::*;
-    use crate::rng::stream;
-
-    const A: EndpointId = EndpointId(0);
-    const B: EndpointId = EndpointId(1);
-
-    fn ms(n: u64) -> Duration {
-        Duration::from_millis(n)
-    }
-
-    fn estimate_ms(balancer: &PeakEwma, endpoint: EndpointId, now: Instant) -> u128 {
-        balancer.load(endpoint, now).latency_estimate.map_or(0, |d| d.as_millis())
-    }
-
-    fn answer(balancer: &mut PeakEwma, endpoint: EndpointId, latency: Duration, now: Instant) {
-        balancer.observe(endpoint, LoadEvent::Sent, now);
-        balancer.observe(endpoint, LoadEvent::Answered { latency }, now);
-        balancer.observe(endpoint, LoadEvent::Ended, now);
-    }
-
-    #[test]
-    fn a_peak_is_believed_at_once_and_forgiven_over_the_decay_time() {
-        let start = Instant::now();
-        let mut balancer = PeakEwma::new(2, PeakEwmaOptions::default());
-        answer(&mut balancer, A, ms(100), start);
-        answer(&mut balancer, A, ms(1000), start);
-        assert_eq!(estimate_ms(&balancer, A, start), 1000);
-        // One decay time later an observation of 100 ms moves it to 100 + 900/e.
-        let later = start + Duration::from_secs(10);
-        answer(&mut balancer, A, ms(100), later);
-        assert_eq!(estimate_ms(&balancer, A, later), 431);
-    }
-
-    #[test]
-    fn an_endpoint_that_is_avoided_is_tried_again() {
-        let start = Instant::now();
-        let mut balancer = PeakEwma::new(2, PeakEwmaOptions::default());
-        let mut rng = stream(1, "test");
-        answer(&mut balancer, A, ms(1000), start);
-        answer(&mut balancer, B, ms(100), start);
-        assert_eq!(balancer.pick(&[A, B], start, &mut rng), Some(B));
-        // B goes on answering in 100 ms; A, unobserved, falls below it after 10 s · ln 10 = 23 s.
-        let second = |n| start + Duration::from_secs(n);
-        for n in 1..=23 {
-            answer(&mut balancer, B, ms(100), second(n));
-            assert_eq!(balancer.pick(&[A, B], second(n), &mut rng), Some(B), "after {n} s");
-        }
-        answer(&mut balancer, B, ms(100), second(24));
-        assert_eq!(balancer.pick(&[A, B], second(24), &mut rng), Some(A));
-    }
-
-    /// One request that is given up after `elapsed`; returns when.
-    fn give_up(balancer: &mut PeakEwma, elapsed: Duration, start: Instant) -> Instant {
-        let end = start + elapsed;
-        balancer.observe(A, LoadEvent::Sent, start);
-        balancer.observe(A, LoadEvent::Cancelled { elapsed }, end);
-        balancer.observe(A, LoadEvent::Ended, end);
-        end
-    }
-
-    #[test]
-    fn a_cancelled_request_raises_the_estimate_and_never_lowers_it() {
-        let start = Instant::now();
-        for (elapsed, estimate) in [(50, 199), (98, 198), (100, 200), (1000, 2000)] {
-            let mut balancer = PeakEwma::new(1, PeakEwmaOptions::default());
-            answer(&mut balancer, A, ms(200), start);
-            let end = give_up(&mut balancer, ms(elapsed), start);
-            assert_eq!(estimate_ms(&balancer, A, end), estimate, "given up after {elapsed} ms");
-        }
-    }
-
-    #[test]
-    fn silence_adds_up_over_cancelled_requests_until_an_answer() {
-        let mut now = Instant::now();
-        let mut balancer = PeakEwma::new(1, PeakEwmaOptions::default());
-        for (waited, estimate) in [(1, 2000), (2, 4000), (3, 6000)] {
-            // Idle time between the requests is not silence.
-            now = give_up(&mut balancer, ms(1000), now + Duration::from_secs(5));
-            assert_eq!(estimate_ms(&balancer, A, now), estimate, "{waited} s waited in all");
-        }
-        answer(&mut balancer, A, ms(100), now);
-        let end = give_up(&mut balancer, ms(100), now);
-        assert!(estimate_ms(&balancer, A, end) < 6000);
-    }
-
-    #[test]
-    fn an_endpoint_that_hangs_does_not_look_better_with_time() {
-        let start = Instant::now();
-        let mut balancer = PeakEwma::new(2, PeakEwmaOptions::default());
-        let mut rng = stream(1, "test");
-        answer(&mut balancer, A, ms(100), start);
-        balancer.observe(A, LoadEvent::Sent, start);
-        for n in 1..=60 {
-            let now = start + Duration::from_secs(n);
-            answer(&mut balancer, B, ms(100), now);
-            assert_eq!(balancer.pick(&[A, B], now, &mut rng), Some(B), "after {n} s");
-            assert!(estimate_ms(&balancer, A, now) >= u128::from(n) * 1000);
-        }
-    }
-
-    #[test]
-    fn an_endpoint_that_fails_at_once_is_avoided_and_tried_again() {
-        let start = Instant::now();
-        let mut balancer = PeakEwma::new(2, PeakEwmaOptions::default());
-        let mut rng = stream(1, "test");
-        balancer.observe(A, LoadEvent::Sent, start);
-        balancer.observe(A, LoadEvent::Failed { elapsed: ms(1) }, start);
-        balancer.observe(A, LoadEvent::Ended, start);
-        // B answers in 100 ms; A falls below that after 10 s · ln 50 = 39.1 s.
-        let second = |n| start + Duration::from_secs(n);
-        for n in 0..=39 {
-            answer(&mut balancer, B, ms(100), second(n));
-            assert_eq!(balancer.pick(&[A, B], second(n), &mut rng), Some(B), "after {n} s");
-        }
-        answer(&mut balancer, B, ms(100), second(40));
-        assert_eq!(balancer.pick(&[A, B], second(40), &mut rng), Some(A));
-    }
-
-    #[test]
-    fn an_endpoint_that_was_never_tried_is_tried_in_time() {
-        let start = Instant::now();
-        let mut balancer = PeakEwma::new(2, PeakEwmaOptions::default());
-        let mut rng = stream(1, "test");
-        // A is faster than the default of 30 ms; B falls below it after 10 s · ln 3 = 11 s.
-        let picks: Vec<_> = (0..=11)
-            .filter_map(|n| {
-                let now = start + Duration::from_secs(n);
-                answer(&mut balancer, A, ms(10), now);
-                balancer.pick(&[A, B], now, &mut rng)
-            })
-            .collect();
-        assert_eq!(picks.split_last(), Some((&B, &[A; 11][..])));
-    }
-
-    #[test]
-    fn requests_in_flight_multiply_the_estimate() {
-        let now = Instant::now();
-        let mut balancer = PeakEwma::new(2, PeakEwmaOptions::default());
-        let mut rng = stream(1, "test");
-        answer(&mut balancer, A, ms(100), now);
-        answer(&mut balancer, B, ms(190), now);
-        assert_eq!(balancer.pick(&[A, B], now, &mut rng), Some(A));
-        balancer.observe(A, LoadEvent::Sent, now);
-        assert_eq!(balancer.pick(&[A, B], now, &mut rng), Some(B));
-    }
-}
+mod tests;

@@ -1,13 +1,15 @@
 //! Any endpoint, all equally likely.
 //!
 //! Needs no state and no agreement between sidecars. Its uneven short-term shares cost it against
-//! round robin wherever endpoints queue.
+//! round robin wherever endpoints queue. Weights are ignored, as Envoy's random balancer ignores
+//! them: whoever has weights wants shares, and [`super::WeightedRoundRobin`] keeps them exactly.
 
 use std::time::Instant;
 
 use rand::{Rng, RngExt as _};
 
 use super::{Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent};
+use crate::policy::ready::ReadySet;
 
 /// Keeps count only so that people can see it.
 #[derive(Clone, Debug)]
@@ -25,11 +27,16 @@ impl Random {
 impl Balancer for Random {
     fn pick(
         &mut self,
-        ready: &[EndpointId],
+        ready: &ReadySet,
+        _key: Option<u64>,
         _now: Instant,
         rng: &mut dyn Rng,
     ) -> Option<EndpointId> {
-        if ready.is_empty() { None } else { Some(ready[rng.random_range(0..ready.len())]) }
+        if ready.is_empty() {
+            None
+        } else {
+            Some(ready.as_slice()[rng.random_range(0..ready.len())])
+        }
     }
 
     fn observe(&mut self, endpoint: EndpointId, event: LoadEvent, _now: Instant) {
@@ -37,6 +44,6 @@ impl Balancer for Random {
     }
 
     fn load(&self, endpoint: EndpointId, _now: Instant) -> EndpointLoad {
-        EndpointLoad { in_flight: self.in_flight.get(endpoint), latency_estimate: None }
+        self.in_flight.load(endpoint)
     }
 }

@@ -55,7 +55,8 @@ fn a_file_that_is_wrong_is_one_line_and_2() {
             "timeuot = \"1m\"",
             format!(
                 "{timeout}: routes[0].timeuot: unknown field `timeuot`, expected one of `host`, \
-                 `prefix`, `cluster`, `timeout`"
+                 `prefix`, `cluster`, `labels`, `timeout`, `retry`, `hedge`, `rate_limit`, `hash`, \
+                 `fallback`"
             ),
         ),
     ] {

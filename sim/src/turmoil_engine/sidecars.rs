@@ -1,0 +1,268 @@
+//! The sidecars: the client's, and one for each service that an instance calls.
+//!
+//! All of them run on one host, each at its port, with streams of random numbers of their own.
+//! Everything that the engine knows of the sidecar's configuration and of its books is in this
+//! file.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
+
+use http::header::HeaderValue;
+use hyper::body::Incoming;
+use proxy::config::{
+    ClusterConfig, EndpointAddr, EndpointConfig, ListenerConfig, Name, RouteConfig,
+};
+use proxy::listener::{self, Peer, serve};
+use proxy::rng::stream;
+use proxy::seam::{Dialer, dialer};
+use proxy::stack::FLAGS_HEADER;
+use proxy::telemetry::event::AttemptKind;
+use proxy::telemetry::{TimelineOptions, TracingOptions};
+use proxy::{Config, Stack};
+use rand::Rng as _;
+use tokio_util::sync::CancellationToken;
+use turmoil::net::TcpStream;
+
+use super::hosts::{FIRST_SIDECAR_PORT, SIDECARS, Socket, address, backend_address};
+use super::{Shared, take};
+use crate::backend::index_of;
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::world::{
+    BackendSpec, EndpointSpec, Flagged, SidecarBooks, SidecarEvent, SimError, WorldSpec,
+};
+
+pub(super) const MOST_SIDECARS: usize = (u16::MAX - FIRST_SIDECAR_PORT) as usize;
+
+/// All sidecars of a world: the client's first.
+pub(super) struct Sidecars {
+    all: Vec<Sidecar>,
+    /// The names of the instances, by their addresses.
+    names: BTreeMap<String, String>,
+    /// What the client's answered with flags.
+    flagged: Shared<Flagged>,
+}
+
+/// One sidecar, between one caller and one service.
+#[derive(Clone)]
+struct Sidecar {
+    /// The calling backend's place; `None` for the client.
+    caller: Option<usize>,
+    /// The called service's place.
+    service: usize,
+    listener: ListenerConfig,
+    config: Config,
+    seed: u64,
+    /// Made when its host starts, because its clock is the host's.
+    stack: Arc<OnceLock<Arc<Stack>>>,
+}
+
+/// Who calls what: the client, then each call of each instance.
+fn pairs(spec: &WorldSpec) -> impl Iterator<Item = (Option<usize>, usize)> {
+    let of_backends = spec.services_of_backends().enumerate().flat_map(|(backend, service)| {
+        spec.services[service].calls.iter().map(move |called| (Some(backend), *called))
+    });
+    std::iter::once((None, 0)).chain(of_backends)
+}
+
+/// How many sidecars there are.
+pub(super) fn count(spec: &WorldSpec) -> usize {
+    pairs(spec).count()
+}
+
+impl Sidecars {
+    pub(super) fn new(spec: &WorldSpec) -> Result<Self, SimError> {
+        let new = |((caller, service), port)| Sidecar::new(spec, caller, service, port);
+        let all = pairs(spec).zip(FIRST_SIDECAR_PORT..).map(new).collect::<Result<_, _>>()?;
+        let name = |(place, backend): (usize, &BackendSpec)| {
+            Ok((backend_address(place)?.to_string(), backend.name.clone()))
+        };
+        let names = spec.backends().enumerate().map(name).collect::<Result<_, SimError>>()?;
+        Ok(Self { all, names, flagged: Shared::default() })
+    }
+
+    /// The calls of an instance, through its sidecars.
+    pub(super) fn calls_of(
+        &self,
+        spec: &WorldSpec,
+        backend: usize,
+        service: usize,
+    ) -> Result<Vec<Call>, SimError> {
+        let first = self.all.iter().position(|sidecar| sidecar.caller == Some(backend));
+        let calls = spec.services[service].calls.iter().zip(first.unwrap_or_default()..);
+        calls
+            .map(|(called, place)| {
+                let name = &spec.services[*called].name;
+                let impossible =
+                    |_| SimError::Impossible(format!("`{name}` is not a service's name"));
+                Ok(Call {
+                    dialer: simulated_dialer(),
+                    sidecar: address(SIDECARS, FIRST_SIDECAR_PORT, place)?,
+                    service: HeaderValue::from_str(name).map_err(impossible)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Adds the host of all of them.
+    pub(super) fn add_to(&self, sim: &mut turmoil::Sim<'static>) {
+        let (all, flagged) = (self.all.clone(), self.flagged.clone());
+        sim.host(SIDECARS, move || {
+            let (all, flagged) = (all.clone(), flagged.clone());
+            async move {
+                let clock = Clock::start();
+                let mut running = tokio::task::JoinSet::new();
+                for sidecar in all {
+                    let socket = Socket::bind(sidecar.listener.listen.port()).await?;
+                    // What instances get from their sidecars, they turn into answers of their own.
+                    let flagged = sidecar.caller.is_none().then(|| flagged.clone());
+                    running.spawn(sidecar.serve(socket, clock, flagged));
+                }
+                while let Some(ended) = running.join_next().await {
+                    ended?;
+                }
+                Ok(())
+            }
+        });
+    }
+
+    /// What they say they did.
+    pub(super) fn books(&self) -> Vec<SidecarBooks> {
+        self.all.iter().map(Sidecar::books).collect()
+    }
+
+    /// What they say happened inside them.
+    pub(super) fn events(&self) -> Vec<SidecarEvent> {
+        self.all.iter().flat_map(|sidecar| sidecar.events(&self.names)).collect()
+    }
+
+    /// The answers of the client's sidecar that carried flags.
+    pub(super) fn flagged(&self) -> Vec<Flagged> {
+        take(&self.flagged)
+    }
+}
+
+impl Sidecar {
+    fn new(
+        spec: &WorldSpec,
+        caller: Option<usize>,
+        service: usize,
+        port: u16,
+    ) -> Result<Self, SimError> {
+        let name = || Name::from(spec.services[service].name.as_str());
+        let listener = ListenerConfig::new("outbound", ([0, 0, 0, 0], port).into());
+        let endpoints = spec.backends().zip(spec.services_of_backends()).enumerate();
+        let endpoints = endpoints
+            .filter(|(_, (_, of))| *of == service)
+            .map(|(place, (backend, _))| Ok(endpoint(backend_address(place)?, &backend.endpoint)))
+            .collect::<Result<_, SimError>>()?;
+        let cluster = ClusterConfig { name: name(), endpoints, ..spec.sidecar.cluster.clone() };
+        let config = Config {
+            seed: Some(spec.seed),
+            workers: None,
+            drain_timeout: Duration::ZERO,
+            admin: None,
+            access_log: None,
+            tracing: TracingOptions::default(),
+            timeline: TimelineOptions::default(),
+            as_read: String::new(),
+            listeners: vec![listener.clone()],
+            clusters: vec![cluster],
+            routes: vec![RouteConfig { cluster: name(), ..spec.sidecar.route.clone() }],
+        };
+        let seed = match caller {
+            None => spec.seed,
+            // Two sidecars of one seed must not make the same choices at the same time.
+            Some(place) => stream(spec.seed, &format!("sidecar/{place}/{service}")).next_u64(),
+        };
+        Ok(Self { caller, service, listener, config, seed, stack: Arc::default() })
+    }
+
+    fn stack(&self) -> Arc<Stack> {
+        let new = || Stack::new(&self.config, self.seed, simulated_dialer());
+        self.stack.get_or_init(new).clone()
+    }
+
+    /// Serves on `socket` until dropped; notes the answers with flags, if anywhere.
+    async fn serve(self, socket: Socket, clock: Clock, flagged: Option<Shared<Flagged>>) {
+        let options = listener::Options {
+            // A simulation has no date, and the real one would differ from run to run.
+            date_header: false,
+            ..listener::Options::new(&self.listener, Duration::ZERO)
+        };
+        let stack = self.stack();
+        let stats = stack.telemetry().listener(self.listener.name.as_str());
+        let mut tending = tokio::task::JoinSet::new();
+        tending.spawn(stack.clone().tend());
+        let answer = move |peer: Peer, request: http::Request<Incoming>| {
+            let (stack, flagged) = (stack.clone(), flagged.clone());
+            async move {
+                let index = index_of(request.headers());
+                let response = stack.call(peer, request).await;
+                let flags = response.headers().get(&FLAGS_HEADER).and_then(|f| f.to_str().ok());
+                if let (Some(flagged), Some(flags)) = (flagged, flags) {
+                    let note = Flagged { index, at: clock.elapsed(), flags: flags.to_owned() };
+                    flagged.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+                }
+                response
+            }
+        };
+        let service = move |peer| {
+            let answer = answer.clone();
+            move |request| answer(peer, request)
+        };
+        serve(socket, service, options, stats, CancellationToken::new()).await;
+    }
+
+    /// What its timeline remembers.
+    fn events(&self, names: &BTreeMap<String, String>) -> Vec<SidecarEvent> {
+        let Some(stack) = self.stack.get() else { return Vec::new() };
+        let moments = stack.telemetry().timeline().snapshot().moments;
+        let events = moments.into_iter().map(|moment| {
+            let address = moment.endpoint.as_deref();
+            let target = address.and_then(|address| names.get(address)).map(String::as_str);
+            SidecarEvent {
+                at: moment.at,
+                until: None,
+                kind: moment.what.name(),
+                target: target.unwrap_or(&moment.cluster).to_owned(),
+                detail: moment.what.detail(),
+            }
+        });
+        events.collect()
+    }
+
+    /// The one place where the sidecar's own counters are read.
+    fn books(&self) -> SidecarBooks {
+        let books =
+            SidecarBooks { caller: self.caller, service: self.service, ..SidecarBooks::default() };
+        let Some(stack) = self.stack.get() else { return books };
+        let conservation = stack.telemetry().conservation();
+        let attempts = conservation.attempts();
+        SidecarBooks {
+            requests: conservation.requests.received,
+            placed: conservation.endpoints.iter().map(|row| row.totals.started()).collect(),
+            retries: attempts.of_kind(AttemptKind::Retry),
+            hedges: attempts.of_kind(AttemptKind::Hedge),
+            imbalance: conservation.check().err().map(|imbalance| imbalance.to_string()),
+            ..books
+        }
+    }
+}
+
+/// An instance as the sidecar's configuration has it.
+fn endpoint(addr: EndpointAddr, spec: &EndpointSpec) -> EndpointConfig {
+    let plain = EndpointConfig::at(addr);
+    EndpointConfig {
+        weight: spec.weight.unwrap_or(plain.weight),
+        zone: spec.zone.clone(),
+        priority: spec.priority.unwrap_or(plain.priority),
+        labels: spec.labels.clone(),
+        ..plain
+    }
+}
+
+fn simulated_dialer() -> Dialer {
+    dialer(|addr: EndpointAddr| async move { TcpStream::connect(addr.as_str()).await })
+}
