@@ -28,32 +28,7 @@ pub trait Named: Copy + 'static {
     fn place(self) -> usize;
 }
 
-/// An enum of names: the variants, the list of them and their spelling, written once.
-macro_rules! named {
-    ($(#[$of:meta])* $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)+ }) => {
-        $(#[$of])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $type { $($(#[$doc])* $variant,)+ }
-
-        impl Named for $type {
-            const ALL: &'static [Self] = &[$($type::$variant),+];
-            fn name(self) -> &'static str {
-                match self { $($type::$variant => $name),+ }
-            }
-            fn place(self) -> usize {
-                self as usize
-            }
-        }
-
-        impl serde::Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.name())
-            }
-        }
-    };
-}
-
-/// The same for an enum that a policy owns.
+/// The names of an enum that a policy owns, in the order of its declaration.
 macro_rules! names_of {
     ($type:ident { $($variant:ident = $name:literal,)+ }) => {
         impl Named for $type {
@@ -71,6 +46,17 @@ macro_rules! names_of {
                 serializer.serialize_str(Named::name(*self))
             }
         }
+    };
+}
+
+/// An enum of our own and its names: the variants and their spelling, written once.
+macro_rules! named {
+    ($(#[$of:meta])* $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)+ }) => {
+        $(#[$of])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $type { $($(#[$doc])* $variant,)+ }
+
+        names_of! { $type { $($variant = $name,)+ } }
     };
 }
 
@@ -421,4 +407,27 @@ pub struct AccessLine {
     pub trace_id: Option<String>,
     /// Bytes of the response body that were sent on.
     pub bytes_sent: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places<T: Named>() -> Vec<usize> {
+        T::ALL.iter().map(|of| of.place()).collect()
+    }
+
+    /// Counters are kept by place: a name out of order would be counted as another.
+    #[test]
+    fn names_stand_in_their_places_and_are_those_of_the_policies() {
+        let counted = |places: Vec<usize>| assert!(places.iter().copied().eq(0..places.len()));
+        counted(places::<GivenUp>());
+        counted(places::<EjectionReason>());
+        counted(places::<CircuitState>());
+        counted(places::<AttemptKind>());
+        counted(places::<Limit>());
+        assert!(GivenUp::ALL.iter().all(|why| Named::name(*why) == why.name()));
+        let reasons = <EjectionReason as Named>::ALL;
+        assert!(reasons.iter().all(|reason| Named::name(*reason) == reason.as_str()));
+    }
 }
