@@ -1,0 +1,36 @@
+//! What contradicts something else in what the client does.
+
+use loadgen::plan::{MAX_RATE, Plan};
+use proxy::config::InputError;
+
+use super::Checker;
+
+/// A run keeps a record of each request, of about a hundred bytes with the backend's.
+const MOST_REQUESTS: u64 = 10_000_000;
+
+impl Checker<'_> {
+    pub(super) fn load(&self) -> Result<(), InputError> {
+        let load = &self.file.load;
+        let wrong = |message: String| {
+            InputError::field(self.path, "load.rate", message).at_span(self.text, load.rate.span())
+        };
+        if *load.rate.get_ref() > MAX_RATE {
+            return Err(wrong(format!("at most {MAX_RATE} requests per second can be planned")));
+        }
+        let duration = self.file.duration.get_ref();
+        let plan =
+            Plan::new(load.arrivals, *load.rate.get_ref(), *duration, 0).map_err(|error| {
+                self.wrong("duration".into(), &self.file.duration, error.to_string())
+            })?;
+        if plan.len() > MOST_REQUESTS {
+            let message = "this plans more than ten million requests, which one run has no memory \
+                           for; lower the rate or the duration";
+            return Err(wrong(message.to_owned()));
+        }
+        let service = self.file.services[0].name.get_ref();
+        load.mix(service, 0).map(drop).map_err(|cannot| {
+            let reason = cannot.reason.get_ref().clone();
+            self.wrong(cannot.field, &cannot.reason, reason)
+        })
+    }
+}
