@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::record::Unit;
+
 /// How many requests must lie beyond a percentile before it is worth stating.
 pub(crate) const SUPPORT: f64 = 10.0;
 
@@ -62,6 +64,43 @@ pub(crate) fn as_ms(duration: Duration) -> f64 {
 /// Requests per second, with no more digits than it has.
 pub(crate) fn rate(per_s: f64) -> String {
     if per_s.fract() == 0.0 { grouped(per_s as i64) } else { significant(per_s) }
+}
+
+/// Keeps a number and its unit on one line.
+const NBSP: char = '\u{a0}';
+
+/// A number in its unit, as an expectation gives it: `99.952 %`, `12.3 ms`, `1.2 ×`.
+pub fn in_unit(unit: Unit, number: f64) -> String {
+    let (digits, sign) = parts(unit, number);
+    format!("{digits}{sign}")
+}
+
+/// The least and the greatest of some numbers: `98.5 … 412 ms`, or one if they read the same.
+pub(crate) fn range(unit: Unit, numbers: &[f64]) -> String {
+    let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let ((low, low_sign), (high, high_sign)) = (parts(unit, least), parts(unit, most));
+    match (low == high, low_sign == high_sign) {
+        (true, true) => format!("{low}{low_sign}"),
+        (false, true) => format!("{low} … {high}{high_sign}"),
+        (_, false) => format!("{low}{low_sign} … {high}{high_sign}"),
+    }
+}
+
+/// The digits of a number, and the sign of its unit.
+fn parts(unit: Unit, number: f64) -> (String, String) {
+    let trimmed = |text: String| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    };
+    match unit {
+        Unit::Share => (trimmed(format!("{:.3}", number * 100.0)), format!("{NBSP}%")),
+        Unit::Count => (trimmed(format!("{number:.3}")), String::new()),
+        Unit::PerSecond => (format!("{number:.1}"), format!("{NBSP}/s")),
+        Unit::Factor => (trimmed(format!("{number:.3}")), format!("{NBSP}×")),
+        Unit::Time if number.abs() >= 10.0 => (format!("{number:.1}"), format!("{NBSP}s")),
+        Unit::Time => (trimmed(format!("{:.1}", number * 1e3)), format!("{NBSP}ms")),
+    }
 }
 
 /// A whole number of milliseconds in the unit that suits it.
@@ -126,6 +165,26 @@ pub(crate) fn seeds(seeds: &[u64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_have_their_unit() {
+        let share = |share| in_unit(Unit::Share, share);
+        assert_eq!(
+            [share(0.0), share(1.0), share(0.95455)],
+            ["0\u{a0}%", "100\u{a0}%", "95.455\u{a0}%"]
+        );
+        let time = |seconds| in_unit(Unit::Time, seconds);
+        assert_eq!(
+            [time(0.0005), time(0.502), time(12.0), time(-0.1)],
+            ["0.5\u{a0}ms", "502\u{a0}ms", "12.0\u{a0}s", "-100\u{a0}ms"]
+        );
+        assert_eq!(in_unit(Unit::Count, 300.0), "300");
+        assert_eq!(in_unit(Unit::PerSecond, 199.54), "199.5\u{a0}/s");
+        assert_eq!(in_unit(Unit::Factor, 1.2), "1.2\u{a0}×");
+        assert_eq!(range(Unit::Time, &[0.412, 0.0985, 0.1]), "98.5 … 412\u{a0}ms");
+        assert_eq!(range(Unit::Time, &[0.9, 11.0]), "900\u{a0}ms … 11.0\u{a0}s");
+        assert_eq!(range(Unit::Count, &[0.0, 0.0]), "0");
+    }
 
     #[test]
     fn only_a_perfect_rate_reads_one_hundred() {

@@ -3,6 +3,7 @@
 //! In the order in which a record passes through:
 //!
 //! - [`record`]: the schema; one versioned JSON document per run, and the only input.
+//! - [`verdict`]: what all seeds of a variant say of one expectation. Pure.
 //! - [`summary`]: statistics per scenario and variant, merged over seeds. Pure.
 //! - [`text`]: the summary as a table for a terminal.
 //! - [`page`]: the summary as one HTML file that opens from disk, with the records beside it.
@@ -15,12 +16,14 @@ pub mod page;
 pub mod record;
 pub mod summary;
 pub mod text;
+pub mod verdict;
 
 mod figures;
 mod format;
 mod html;
 mod naming;
 
+pub use format::in_unit;
 pub use page::{PageExtras, ReportError, write_page};
 pub use record::{RecordError, RunRecord};
 pub use summary::{ScenarioSummary, VariantSummary, summarise};

@@ -5,11 +5,15 @@
 //! and drawn. Everything in it is computed from the client's record and the backends' logs; what
 //! the proxy said about itself appears only as something that was checked.
 
+mod check;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use loadgen::{Accounting, LatencyHistogram};
 use serde::{Deserialize, Serialize};
+
+pub use check::{Check, Unit};
 
 use crate::naming::slug;
 
@@ -330,20 +334,6 @@ pub struct Event {
     pub target: String,
     /// What happened, in a few words, such as `slow: constant 2s`.
     pub detail: String,
-}
-
-/// An expectation and its verdict.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Check {
-    /// What was measured, over what, such as `success rate` or `share of web-2, 5 s to 30 s`.
-    pub what: String,
-    /// What was asked of it, such as `≥ 99.9 %` or `≤ 0.5 × round_robin (412 ms)`.
-    pub wanted: String,
-    /// What it was, such as `99.95 %`.
-    pub measured: String,
-    /// Whether it held.
-    pub passed: bool,
 }
 
 /// A doubt about a run, as data.

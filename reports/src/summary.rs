@@ -98,8 +98,8 @@ pub struct VariantSummary {
 impl VariantSummary {
     /// Checks that held, and all checks, over its runs.
     pub fn held(&self) -> (usize, usize) {
-        let outcomes = || self.checks.iter().flat_map(|c| &c.outcomes);
-        (outcomes().filter(|o| o.passed).count(), outcomes().count())
+        let counts = self.checks.iter().map(CheckSummary::held);
+        counts.fold((0, 0), |(m, n), (held, of)| (m + held, n + of))
     }
 
     /// Requests that a backend worked on and nobody waited for any more, over all runs.

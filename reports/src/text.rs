@@ -101,17 +101,19 @@ fn cut(text: &str, columns: usize) -> String {
 
 fn failures(variant: &VariantSummary) -> String {
     let mut text = String::new();
-    for check in variant.checks.iter().filter(|c| !c.passed()) {
-        let failed: Vec<_> = check.outcomes.iter().filter(|o| !o.passed).collect();
-        let Some(first) = failed.first() else { continue };
-        let numbers: Vec<u64> = failed.iter().map(|o| o.seed).collect();
-        let word = if numbers.len() == 1 { "seed" } else { "seeds" };
-        let head = format!("✗ {}, {word} {}: {}", variant.label, seeds(&numbers), check.what);
+    for check in &variant.checks {
+        let Some((finding, worst)) = check.miss() else { continue };
+        let numbers: Vec<u64> = check.missed().map(|o| o.seed).collect();
+        let of = match numbers.as_slice() {
+            [] => "all seeds".to_owned(),
+            [one] => format!("seed {one}"),
+            several => format!("seeds {}", seeds(several)),
+        };
+        let head = format!("✗ {}, {of}: {}", variant.label, check.what);
         text.push_str(&format!("\n{}", wrapped(&head, "  ", "    ")));
-        let finding = format!("wanted {}, measured {}", first.wanted, first.measured);
         text.push_str(&wrapped(&finding, "    ", "    "));
         // Never wrapped: it is there to be copied.
-        text.push_str(&format!("    {}\n", first.replay));
+        text.push_str(&format!("    {}\n", worst.replay));
     }
     text
 }

@@ -45,10 +45,20 @@ pub fn check(scenario: &Scenario, accounting: &Accounting, result: &RunResult) -
     let words = || steps.iter().map(|step| step.words(steps.len() > 1)).collect::<Vec<_>>();
     let measured = imbalance.unwrap_or_else(|| words().join("; "));
     Check {
+        metric: "conservation".to_owned(),
         what: "requests at the client, the sidecar (in and out) and the instances".to_owned(),
         wanted: if undisturbed { "all equal" } else { "none appears on the way" }.to_owned(),
-        passed: agree && balanced,
         measured,
+        unit: None,
+        value: None,
+        at_least: None,
+        at_most: None,
+        compared_with: None,
+        base: None,
+        confidence: None,
+        must_fail: false,
+        not_judged: None,
+        held: agree && balanced,
     }
 }
 

@@ -1,11 +1,10 @@
 //! What was measured against what was expected. Pure.
 
-use std::time::Duration;
-
+use reports::in_unit;
 use reports::record::{Check, Warning};
 
 use crate::measure::{Value, window};
-use crate::scenario::{Bound, Expectation, Scenario, Unit};
+use crate::scenario::{Bound, Expectation, Scenario};
 
 /// Judges one expectation of one run. `base` is what was measured of the variant it is compared
 /// with, if it is compared with one.
@@ -18,31 +17,47 @@ pub fn judge(
     value: Option<Value>,
     base: Option<Option<Value>>,
 ) -> Check {
-    let comparable = base != Some(None);
-    let base = base.flatten();
-    let lower = expectation.at_least.as_ref().map(|b| Limit::new(*b.get_ref(), base));
-    let upper = expectation.at_most.as_ref().map(|b| Limit::new(*b.get_ref(), base));
-    let above = |limit: &Limit, value: Value| value.number() >= limit.number;
-    let below = |limit: &Limit, value: Value| value.number() <= limit.number;
-    let passed = comparable
-        && value.is_some_and(|value| {
-            lower.as_ref().is_none_or(|limit| above(limit, value))
-                && upper.as_ref().is_none_or(|limit| below(limit, value))
-        });
-    let wanted = match (&lower, &upper) {
-        (Some(lower), Some(upper)) => {
-            format!("{} to {}", lower.text(expectation), upper.text(expectation))
-        }
-        (Some(lower), None) => format!("≥ {}", lower.text(expectation)),
-        (None, Some(upper)) => format!("≤ {}", upper.text(expectation)),
-        (None, None) => String::new(),
+    let bound = |bound: &Option<toml::Spanned<Bound>>| {
+        bound.as_ref().map(|bound| match bound.get_ref() {
+            Bound::Time(time) => time.as_secs_f64(),
+            Bound::Number(number) => *number,
+        })
     };
-    Check {
+    let base_name = expectation.compared_with.as_ref().map(|name| name.get_ref().clone());
+    let not_judged = match (value, base, &base_name) {
+        (None, ..) => Some("nothing to measure".to_owned()),
+        (_, Some(None), Some(base)) => Some(format!("nothing to measure of {base}")),
+        _ => None,
+    };
+    let metric = *expectation.that.get_ref();
+    let mut check = Check {
+        metric: metric.name().to_owned(),
         what: what(scenario, expectation),
-        wanted,
-        measured: value.map_or_else(|| "nothing to measure".to_owned(), words),
-        passed,
-    }
+        wanted: String::new(),
+        measured: String::new(),
+        unit: Some(metric.unit()),
+        value: value.map(Value::number),
+        at_least: bound(&expectation.at_least),
+        at_most: bound(&expectation.at_most),
+        compared_with: base_name,
+        base: base.flatten().map(Value::number),
+        confidence: None,
+        must_fail: false,
+        not_judged,
+        held: false,
+    };
+    let of_base = check.base.map(|base| format!(" ({})", in_unit(metric.unit(), base)));
+    check.wanted = check.asked() + &of_base.unwrap_or_default();
+    check.measured = match (&check.not_judged, check.value) {
+        (None, Some(value)) => in_unit(metric.unit(), value),
+        (reason, _) => reason.clone().unwrap_or_default(),
+    };
+    check.held = check.not_judged.is_none()
+        && check.value.is_some_and(|value| {
+            let (least, most) = (check.absolute(check.at_least), check.absolute(check.at_most));
+            least.is_none_or(|least| value >= least) && most.is_none_or(|most| value <= most)
+        });
+    check
 }
 
 /// An expectation that cannot be judged because the run it is compared with was not made.
@@ -78,84 +93,4 @@ pub fn what(scenario: &Scenario, expectation: &Expectation) -> String {
         text += &format!(", {from} to {until}");
     }
     text
-}
-
-/// A bound as a number, and what it is a multiple of.
-struct Limit {
-    bound: Bound,
-    base: Option<Value>,
-    number: f64,
-}
-
-impl Limit {
-    fn new(bound: Bound, base: Option<Value>) -> Self {
-        let factor = base.map_or(1.0, Value::number);
-        let number = match bound {
-            Bound::Time(time) => time.as_secs_f64(),
-            Bound::Number(number) => number * factor,
-        };
-        Self { bound, base, number }
-    }
-
-    fn text(&self, expectation: &Expectation) -> String {
-        match (self.bound, self.base, &expectation.compared_with) {
-            (Bound::Number(factor), Some(base), Some(of)) => {
-                format!("{factor} × {} ({})", of.get_ref(), words(base))
-            }
-            (Bound::Number(number), ..) => match expectation.that.get_ref().unit() {
-                Unit::Share => words(Value::Share(number)),
-                Unit::PerSecond => words(Value::PerSecond(number)),
-                Unit::Factor => words(Value::Factor(number)),
-                Unit::Count | Unit::Time => format!("{number}"),
-            },
-            (Bound::Time(time), ..) => words(Value::Time(time)),
-        }
-    }
-}
-
-/// Keeps a number and its unit on one line.
-const NBSP: char = '\u{a0}';
-
-/// `99.952 %`, `12.3 ms`.
-fn words(value: Value) -> String {
-    match value {
-        Value::Share(share) => {
-            let text = format!("{:.3}", share * 100.0);
-            format!("{}{NBSP}%", text.trim_end_matches('0').trim_end_matches('.'))
-        }
-        Value::Count(count) => count.to_string(),
-        Value::PerSecond(rate) => format!("{rate:.1}{NBSP}/s"),
-        Value::Factor(factor) => {
-            let text = format!("{factor:.3}");
-            format!("{}{NBSP}×", text.trim_end_matches('0').trim_end_matches('.'))
-        }
-        Value::Time(time) if time >= Duration::from_secs(10) => {
-            format!("{:.1}{NBSP}s", time.as_secs_f64())
-        }
-        Value::Time(time) => {
-            let text = format!("{:.1}", time.as_secs_f64() * 1e3);
-            format!("{}{NBSP}ms", text.trim_end_matches('0').trim_end_matches('.'))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_in_words() {
-        let share = |share| words(Value::Share(share));
-        assert_eq!(
-            [share(0.0), share(1.0), share(0.95455)],
-            ["0\u{a0}%", "100\u{a0}%", "95.455\u{a0}%"]
-        );
-        let time = |us| words(Value::Time(Duration::from_micros(us)));
-        assert_eq!(
-            [time(500), time(502_000), time(12_000_000)],
-            ["0.5\u{a0}ms", "502\u{a0}ms", "12.0\u{a0}s"]
-        );
-        let others = [Value::Count(3), Value::PerSecond(199.54), Value::Factor(1.2)];
-        assert_eq!(others.map(words), ["3", "199.5\u{a0}/s", "1.2\u{a0}×"]);
-    }
 }

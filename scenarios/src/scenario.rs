@@ -20,9 +20,10 @@ use proxy::config::{InputError, source};
 use serde::Deserialize;
 use toml::Spanned;
 
-pub use expectation::{Bound, Expectation, Metric, Unit};
+pub use expectation::{Bound, Expectation, Metric};
 pub use fault::{ErrorKind, Fault, What, matches};
 pub use load::{CannotSend, Load, RequestKind};
+pub use reports::record::Unit;
 pub use service::{ColdStart, Group, Service};
 pub use variant::{Compare, Sidecar, Variant, Written};
 

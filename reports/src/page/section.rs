@@ -193,10 +193,13 @@ fn expectations_of(variant: &VariantSummary) -> String {
     }
     let mut rows = String::new();
     for check in &variant.checks {
-        let failed = check.outcomes.iter().filter(|o| !o.passed);
-        let failed: Vec<u64> = failed.map(|o| o.seed).collect();
+        let failed: Vec<u64> = check.missed().map(|o| o.seed).collect();
         let all = plural(check.outcomes.len(), "run");
         let runs = match failed.len() {
+            // What is about the mean of all runs is said in words.
+            0 if check.verdict.interval.is_some() || !check.verdict.met => {
+                escape(&check.verdict.reason)
+            }
             0 => format!("in {all}"),
             n if n == check.outcomes.len() => format!("in {n} of {all}"),
             n => format!("in {n} of {all}: seed {}", seeds(&failed)),
@@ -206,7 +209,7 @@ fn expectations_of(variant: &VariantSummary) -> String {
             escape(&check.what),
             escape(&check.wanted()),
             escape(&check.measured()),
-            verdict_mark(check.passed()),
+            verdict_mark(check.verdict.met),
         ));
     }
     format!(

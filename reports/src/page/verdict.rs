@@ -3,7 +3,7 @@
 use super::{Content, anchor, verdict_mark};
 use crate::format::{grouped, plural, seeds, share, significant, success};
 use crate::html::escape;
-use crate::summary::{Outcome, ScenarioSummary, VariantSummary, world_name};
+use crate::summary::{ScenarioSummary, VariantSummary, world_name};
 
 /// Failures listed one by one before the rest is only counted.
 const LISTED: usize = 12;
@@ -192,19 +192,10 @@ fn failures(content: &Content<'_>) -> String {
 fn failed_variant(scenario: &ScenarioSummary, variant: &VariantSummary) -> Option<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut replay: Option<String> = None;
-    for check in variant.checks.iter().filter(|c| !c.passed()) {
-        let failed: Vec<&Outcome> = check.outcomes.iter().filter(|o| !o.passed).collect();
-        let Some(first) = failed.first() else { continue };
-        lines.push(format!(
-            "{}: wanted {}, measured {} with seed {}; failed in {} of {}",
-            escape(&check.what),
-            escape(&first.wanted),
-            escape(&first.measured),
-            first.seed,
-            failed.len(),
-            plural(check.outcomes.len(), "run")
-        ));
-        replay.get_or_insert_with(|| first.replay.clone());
+    for check in &variant.checks {
+        let Some((text, worst)) = check.miss() else { continue };
+        lines.push(format!("{}: {}", escape(&check.what), escape(&text)));
+        replay.get_or_insert_with(|| worst.replay.clone());
     }
     Some(format!(
         "<li><b>{}</b> in {}<br>{}<pre>{}</pre></li>\n",

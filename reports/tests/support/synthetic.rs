@@ -10,7 +10,7 @@ use std::time::Duration;
 use loadgen::{Accounting, LatencyHistogram, Outcome};
 use reports::record::{
     Check, EndpointRecord, Environment, Event, Interval, Latencies, PlanSummary, Quantiles,
-    RunRecord, SCHEMA, ScenarioText, Served, World,
+    RunRecord, SCHEMA, ScenarioText, Served, Unit, World,
 };
 
 /// How a variant treats an endpoint that it knows to be slow.
@@ -244,18 +244,46 @@ impl Log {
                 target: "web-0".to_owned(),
                 detail: format!("slow: constant {} ms", model.slow_us / 1000),
             }],
-            checks: vec![
-                check("success rate", "≥ 99 %", format!("{success:.2} %"), success >= 99.0),
-                check("p99 of the response time", "≤ 500 ms", format!("{p99} ms"), p99 <= 500),
-            ],
+            checks: vec![success_check(success / 100.0), p99_check(p99 as f64 / 1e3)],
             warnings: Vec::new(),
             trace_hash: Some(format!("{:016x}", Draws(seed).below(u64::MAX))),
         }
     }
 }
 
-fn check(what: &str, wanted: &str, measured: String, passed: bool) -> Check {
-    Check { what: what.to_owned(), wanted: wanted.to_owned(), measured, passed }
+/// A success rate of which 99 % are asked.
+pub fn success_check(rate: f64) -> Check {
+    Check {
+        metric: "success_rate".to_owned(),
+        what: "success rate".to_owned(),
+        wanted: "≥ 99 %".to_owned(),
+        measured: format!("{:.2} %", rate * 100.0),
+        unit: Some(Unit::Share),
+        value: Some(rate),
+        at_least: Some(0.99),
+        at_most: None,
+        compared_with: None,
+        base: None,
+        confidence: None,
+        must_fail: false,
+        not_judged: None,
+        held: rate >= 0.99,
+    }
+}
+
+fn p99_check(seconds: f64) -> Check {
+    Check {
+        metric: "p99".to_owned(),
+        what: "p99 of the response time".to_owned(),
+        wanted: "≤ 500 ms".to_owned(),
+        measured: format!("{} ms", seconds * 1e3),
+        unit: Some(Unit::Time),
+        value: Some(seconds),
+        at_least: None,
+        at_most: Some(0.5),
+        held: seconds <= 0.5,
+        ..success_check(1.0)
+    }
 }
 
 fn quantiles(mut times: Vec<u64>) -> Option<Quantiles> {

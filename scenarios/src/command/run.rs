@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use proxy::config::list;
-use reports::{PageExtras, RunRecord, summary_table, write_page};
+use reports::{PageExtras, RunRecord, summarise, summary_table, write_page};
 
 use super::interrupt::Interrupt;
 use super::progress::Reporter;
@@ -219,7 +219,9 @@ fn command(arguments: &Arguments) -> String {
 
 /// The worst of what happened.
 fn verdict(outcome: &Outcome) -> u8 {
-    let missed = outcome.records.iter().flat_map(|record| &record.checks).any(|c| !c.passed);
+    let summaries = summarise(&outcome.records);
+    let mut checks = summaries.iter().flat_map(|s| &s.variants).flat_map(|v| &v.checks);
+    let missed = checks.any(|check| !check.verdict.met);
     if !outcome.broken.is_empty() {
         FAILED
     } else if missed {

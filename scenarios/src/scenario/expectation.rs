@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use proxy::config::fields::{optional_positive_duration, parse_duration};
+use reports::record::Unit;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -93,21 +94,6 @@ pub enum Metric {
     LongestWork,
 }
 
-/// What a metric is a number of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// A part of a whole, from 0 to 1.
-    Share,
-    /// A duration.
-    Time,
-    /// How many.
-    Count,
-    /// How many a second.
-    PerSecond,
-    /// How many times as many.
-    Factor,
-}
-
 /// Whether a metric is of some instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Takes {
@@ -117,6 +103,31 @@ pub(super) enum Takes {
 }
 
 impl Metric {
+    /// As scenario files name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::SuccessRate => "success_rate",
+            Metric::Goodput => "goodput",
+            Metric::StatusShare => "status_share",
+            Metric::Flagged => "flagged",
+            Metric::Share => "share",
+            Metric::PeakShare => "peak_share",
+            Metric::Arrivals => "arrivals",
+            Metric::Amplification => "amplification",
+            Metric::MostSeen => "most_seen",
+            Metric::LateStarts => "late_starts",
+            Metric::TimeToDetect => "time_to_detect",
+            Metric::TimeToRecover => "time_to_recover",
+            Metric::Min => "min",
+            Metric::P50 => "p50",
+            Metric::P90 => "p90",
+            Metric::P99 => "p99",
+            Metric::P999 => "p999",
+            Metric::Max => "max",
+            Metric::LongestWork => "longest_work",
+        }
+    }
+
     /// What it is a number of.
     pub fn unit(self) -> Unit {
         match self {

@@ -4,8 +4,8 @@ use proxy::config::{InputError, list};
 use toml::Spanned;
 
 use super::Checker;
-use crate::scenario::expectation::{Bound, Expectation, Takes, Unit};
-use crate::scenario::{Fault, Metric, matches};
+use crate::scenario::expectation::{Bound, Expectation, Takes};
+use crate::scenario::{Fault, Metric, Unit, matches};
 
 impl Checker<'_> {
     pub(super) fn expectation(
