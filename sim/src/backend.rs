@@ -13,6 +13,7 @@
 
 mod door;
 mod journal;
+mod pause;
 mod settings;
 
 use std::fmt;
@@ -245,7 +246,7 @@ impl Backend {
         let mut visit = Visit::begin(self, index, clock);
         // The whole request is read first, as an application would; nothing of it is kept.
         while let Some(Ok(_frame)) = body.frame().await {}
-        self.until(|settings| !settings.hung).await;
+        self.until(|settings| !settings.holds_new()).await;
         let Ok(worker) = self.worker().await else {
             visit.answered(StatusCode::SERVICE_UNAVAILABLE);
             return self.response(StatusCode::SERVICE_UNAVAILABLE);
@@ -271,11 +272,11 @@ impl Backend {
     ) -> Result<(), StatusCode> {
         let calls = &self.shared.identity.calls;
         let part = time / u32::try_from(calls.len() + 1).unwrap_or(u32::MAX);
-        tokio::time::sleep(part).await;
+        self.sleep(part).await;
         for call in calls {
             self.until(|settings| !settings.hung).await;
             call.make(&head.method, &head.headers).await?;
-            tokio::time::sleep(part).await;
+            self.sleep(part).await;
         }
         Ok(())
     }
@@ -305,7 +306,10 @@ impl Backend {
         let error = (rng.random::<f64>() < errors.rate).then_some(errors.status);
         let time = match (error, errors.time) {
             (Some(_), Some(time)) => time.draw(uniform),
-            _ => settings.service_time.draw(uniform).mul_f64(self.coldness(&settings, now)),
+            _ => {
+                let factor = settings.slowdown * self.coldness(&settings, now);
+                settings.service_time.draw(uniform).mul_f64(factor)
+            }
         };
         Draw { time, error }
     }

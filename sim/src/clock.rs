@@ -21,4 +21,9 @@ impl Clock {
     pub fn elapsed(&self) -> Duration {
         self.origin.elapsed()
     }
+
+    /// The instant this long after its start.
+    pub fn instant(&self, at: Duration) -> Instant {
+        self.origin + at
+    }
 }

@@ -15,6 +15,7 @@ pub mod backend;
 pub mod call;
 pub mod clock;
 pub mod fault;
+pub mod link;
 pub mod mix;
 pub mod service_time;
 pub mod trace;

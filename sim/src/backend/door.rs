@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use proxy::seam::Accept;
 
+use super::pause::Pausing;
 use super::{Backend, lock};
 
 /// The listening socket of a backend, which is closed while the backend refuses connections and
@@ -30,9 +31,9 @@ where
     F: Future<Output = Result<A, E>> + Send,
     E: fmt::Display + Send,
 {
-    type Io = A::Io;
+    type Io = Pausing<A::Io>;
 
-    async fn accept(&self) -> io::Result<(A::Io, SocketAddr)> {
+    async fn accept(&self) -> io::Result<(Pausing<A::Io>, SocketAddr)> {
         loop {
             let held = lock(&self.socket).clone();
             let socket = match held {
@@ -50,7 +51,10 @@ where
                 () = self.backend.until(|settings| settings.refusing) => {
                     *lock(&self.socket) = None;
                 }
-                accepted = socket.accept() => return accepted,
+                accepted = socket.accept() => {
+                    let (io, peer) = accepted?;
+                    return Ok((Pausing::new(self.backend.clone(), io), peer));
+                }
             }
         }
     }

@@ -15,6 +15,8 @@ pub const MOST_WORKERS: usize = 1_000_000;
 pub struct Settings {
     /// How long it works on a request.
     pub service_time: ServiceTime,
+    /// How many times as long that takes at the moment; 1 as a rule.
+    pub slowdown: f64,
     /// Requests that it works on at once, at most [`MOST_WORKERS`]; others wait in order of arrival.
     /// `None`: all of them.
     pub workers: Option<usize>,
@@ -27,6 +29,11 @@ pub struct Settings {
     pub cold_start: Option<ColdStart>,
     /// While set, no request moves on: none starts and none is answered.
     pub hung: bool,
+    /// While set, no request starts; what is being worked on goes on.
+    pub hung_for_new: bool,
+    /// While set, the process stands still, as in a garbage collection: it reads nothing, and work
+    /// does not go on. The kernel still opens connections for it.
+    pub paused: bool,
     /// While set, new connections are refused; the ones that are open go on.
     pub refusing: bool,
     /// While not set, its process is dead: nothing listens.
@@ -34,15 +41,23 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// True when no request starts.
+    pub fn holds_new(&self) -> bool {
+        self.hung || self.hung_for_new
+    }
+
     /// A healthy backend that works on any number of requests at once.
     pub fn healthy(service_time: ServiceTime) -> Self {
         Self {
             service_time,
+            slowdown: 1.0,
             workers: None,
             queue: None,
             errors: Errors::at_rate(0.0),
             cold_start: None,
             hung: false,
+            hung_for_new: false,
+            paused: false,
             refusing: false,
             up: true,
         }
