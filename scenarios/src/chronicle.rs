@@ -1,5 +1,7 @@
 //! From a run's result to its record. Pure.
 
+mod faults;
+
 use std::time::Duration;
 
 use http::StatusCode;
@@ -174,21 +176,7 @@ fn count_entry(served: &mut Served, entry: &LogEntry) {
 }
 
 fn events(scenario: &Scenario, result: &RunResult) -> Vec<Event> {
-    let names = scenario.instances();
-    let end = scenario.duration();
-    let faults = scenario.file.faults.iter().flat_map(|fault| {
-        let targets = fault.places(&names).into_iter().map(|place| &names[place]);
-        // A fault without an end lasts as long as the run; without one it would be a moment.
-        targets.flat_map(move |target| fault.windows(end).map(move |window| (target, window))).map(
-            |(target, window)| Event {
-                at_ms: millis(window.start),
-                until_ms: Some(millis(window.end)),
-                kind: "fault".to_owned(),
-                target: target.clone(),
-                detail: fault.kind().to_string(),
-            },
-        )
-    });
+    let faults = faults::events(scenario, &result.faults);
     let of_sidecars = result.sidecar_events.iter().map(|event| Event {
         at_ms: millis(event.at),
         until_ms: event.until.map(millis),
@@ -196,7 +184,7 @@ fn events(scenario: &Scenario, result: &RunResult) -> Vec<Event> {
         target: event.target.clone(),
         detail: event.detail.clone(),
     });
-    let mut events: Vec<_> = faults.chain(of_sidecars).collect();
+    let mut events: Vec<_> = faults.into_iter().chain(of_sidecars).collect();
     events.sort_by_key(|event| event.at_ms);
     events
 }

@@ -2,7 +2,7 @@
 
 use loadgen::plan::Plan;
 use sim::world::{LoadSpec, ServiceSpec};
-use sim::{BackendSpec, Fault, WorldSpec};
+use sim::{BackendSpec, WorldSpec};
 
 use crate::scenario::{Scenario, Service, Variant};
 
@@ -45,22 +45,13 @@ pub fn jobs(place: usize, scenario: &Scenario, seeds: impl Iterator<Item = u64>)
 /// When the load cannot be planned, which a checked scenario's can.
 pub fn world(scenario: &Scenario, variant: &Variant, seed: u64) -> Result<WorldSpec, String> {
     let file = &scenario.file;
-    let names = scenario.instances();
     let end = scenario.duration();
-    let faults = file.faults.iter().flat_map(|fault| {
-        let places = fault.places(&names);
-        let times = fault.times(end).into_iter();
-        times.flat_map(move |(at, until)| {
-            let places = places.clone().into_iter();
-            places.map(move |backend| Fault { at, until, backend, kind: fault.kind() })
-        })
-    });
     let entry = file.services[0].name.get_ref();
     let rate = *file.load.rate.get_ref();
     Ok(WorldSpec {
         seed,
         link_latency: file.network.latency,
-        faults: faults.collect(),
+        faults: scenario.faults(seed),
         services: file.services.iter().map(|service| service_spec(scenario, service)).collect(),
         sidecar: variant.sidecar.clone(),
         load: LoadSpec {

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub use expectation::{Bound, Expectation, Metric};
-pub use fault::{ErrorKind, Fault, What, matches};
+pub use fault::{Chosen, Delay, ErrorKind, Fault, Random, Way, What, matches};
 pub use load::{CannotSend, Load, RequestKind};
 pub use reports::record::Unit;
 pub use service::{ColdStart, Group, Service};
@@ -133,6 +133,11 @@ impl Scenario {
         services.flat_map(|(place, of)| std::iter::repeat_n(place, of.instance_count())).collect()
     }
 
+    /// What goes wrong in the runs with this seed, the same for all variants.
+    pub fn faults(&self, seed: u64) -> Vec<sim::Fault> {
+        fault::resolve(&self.file, seed)
+    }
+
     /// The variant of this name.
     pub fn variant(&self, name: &str) -> Option<&Variant> {
         self.variants.iter().find(|variant| variant.name == name)
@@ -143,5 +148,14 @@ impl File {
     /// The names of all instances, service by service.
     fn instances(&self) -> Vec<String> {
         self.services.iter().flat_map(Service::instance_names).collect()
+    }
+
+    /// All instances, as faults are aimed at them.
+    fn inventory(&self) -> Vec<fault::Instance> {
+        let of_service = |service: &Service| {
+            let instances = service.instance_names().zip(service.endpoints());
+            instances.map(|(name, endpoint)| fault::Instance { name, endpoint }).collect::<Vec<_>>()
+        };
+        self.services.iter().flat_map(of_service).collect()
     }
 }

@@ -90,6 +90,12 @@ target = "db-0"
 at_most = "1s"
 "#;
 
+const ERRORS: &str = "{ errors = { rate = 0.5, status = 503, time = \"1ms\" } }";
+const EVERY: &str = "every = \"2s\"\nfor = \"1s\"";
+/// What may be there at the same time as the other, and with the same.
+const CLASH: &str = "[[faults]]\ntarget = \"*\"\npick = 1\nat = \"7s\"\nuntil = \"9s\"\n\
+                     what = { error_rate = 0.1 }\n\n[[expect]]";
+
 fn parse(text: &str) -> Result<Scenario, InputError> {
     Scenario::parse(Path::new("mine.toml"), text)
 }
@@ -138,6 +144,22 @@ fn instances_are_told_apart_by_their_group() {
 }
 
 #[test]
+fn faults_are_resolved_by_the_seed_alone() {
+    let text = GOOD
+        .replace("target = \"db-*\"", "target = \"db-*\"\npick = 1")
+        .replace(EVERY, "random = { mean_between = \"1s\", mean_length = \"1s\" }")
+        .replace(ERRORS, "{ loss = 0.1 }\nfrom = [\"web-0\", \"web-2\"]\nway = \"responses\"");
+    let scenario = parse(&text).unwrap();
+    let faults = scenario.faults(1);
+    assert_eq!(faults, scenario.faults(1));
+    assert_ne!(faults, scenario.faults(2));
+    let links: Vec<_> = faults[..2].iter().filter_map(sim::Fault::link).collect();
+    assert_eq!(links.iter().map(|link| link.caller).collect::<Vec<_>>(), [Some(0), Some(2)]);
+    assert!(links[0].instance >= 3 && links[0].instance == links[1].instance);
+    assert_eq!(faults[0].kind.to_string(), "loss: 10 % of responses");
+}
+
+#[test]
 fn each_way_to_be_wrong_has_one_line() {
     let cases = [
         ("max_pending = 7", "max_pendin = 7"),
@@ -166,6 +188,33 @@ fn each_way_to_be_wrong_has_one_line() {
         ("factor = 5", "factor = 0.5"),
         ("db-*", "cache-*"),
         ("target = \"db-*\"", "targets = []"),
+        ("target = \"db-*\"", "target = \"db-*\"\ntargets = [\"db-0\"]"),
+        ("target = \"db-*\"", "zone = \"c\""),
+        ("target = \"db-*\"", "labels = { v = \"3\" }"),
+        ("target = \"db-*\"", "labels = { version = \"2\" }"),
+        ("target = \"db-*\"", "target = \"db-*\"\nzone = \"b\""),
+        ("target = \"db-*\"", "target = \"db-*\"\nfraction = 0.0"),
+        ("target = \"db-*\"", "target = \"db-*\"\npick = 0"),
+        ("target = \"db-*\"", "target = \"db-*\"\npick = 3"),
+        ("target = \"db-*\"", "target = \"db-*\"\npick = 1\nfraction = 0.5"),
+        ("target = \"db-*\"", "target = \"db-*\"\nchosen = \"by seed\""),
+        ("target = \"db-*\"", "target = \"db-*\"\npick = 1\nchosen = \"at will\""),
+        ("target = \"db-*\"", "target = \"db-*\"\nfrom = [\"client\"]"),
+        ("target = \"db-*\"", "target = \"db-*\"\nway = \"requests\""),
+        (ERRORS, "\"black_hole\"\nfrom = [\"db-0\"]"),
+        (ERRORS, "\"black_hole\"\nfrom = [\"client\"]"),
+        (ERRORS, "\"black_hole\"\nway = \"up\""),
+        (ERRORS, "{ loss = 2 }"),
+        (ERRORS, "{ delay = { jitter = \"1ms\" } }"),
+        (ERRORS, "{ slow_by = 0.5 }"),
+        (ERRORS, "\"explode\""),
+        (EVERY, "random = { mean_between = \"1s\", mean_length = \"0s\" }"),
+        (EVERY, "random = { mean_between = \"1s\" }"),
+        (EVERY, "random = { mean_between = \"1ms\", mean_length = \"1ms\" }"),
+        ("for = \"1s\"", "for = \"1s\"\nrandom = { mean_between = \"1s\", mean_length = \"1s\" }"),
+        ("at = \"1s\"", "at = \"10s\""),
+        ("at = \"1s\"", "at = \"1s\"\nuntil = \"500ms\""),
+        ("[[expect]]", CLASH),
         ("for = \"1s\"", "for = \"2s\""),
         ("for = \"1s\"", ""),
         ("every = \"2s\"", ""),

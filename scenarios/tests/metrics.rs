@@ -81,6 +81,7 @@ fn result(scenario: &Scenario) -> RunResult {
     RunResult {
         samples,
         mix: scenario.file.load.mix("web", 1).unwrap(),
+        faults: scenario.faults(1),
         logs,
         probes: vec![0, 0],
         sidecars: vec![],

@@ -8,8 +8,8 @@
 //! # Reading order
 //! [`world`] is the description and the result. [`service_time`] and [`backend`] are what a
 //! backend is, on simulated and on real sockets alike; [`call`] is what it asks of another service
-//! while it works. [`fault`] turns a timeline of faults into changes of backends. [`trace`] is the
-//! fingerprint of a run. [`turmoil_engine`] puts hosts, links and time around all of it.
+//! while it works. [`fault`] turns a timeline of faults into changes of backends, and [`link`] is what
+//! TCP makes of links that are disturbed. [`trace`] is the fingerprint of a run. [`turmoil_engine`] puts hosts, links and time around all of it.
 
 pub mod backend;
 pub mod call;
@@ -23,6 +23,6 @@ pub mod turmoil_engine;
 pub mod world;
 
 pub use backend::Backend;
-pub use fault::{Fault, FaultKind};
+pub use fault::{Fault, FaultKind, InstanceFault, LinkId};
 pub use service_time::ServiceTime;
 pub use world::{BackendSpec, RunResult, ServiceSpec, WorldSpec};

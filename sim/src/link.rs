@@ -117,11 +117,6 @@ impl Schedule {
         Self { latency, faults }
     }
 
-    /// True when nothing ever goes wrong on it.
-    pub fn is_empty(&self) -> bool {
-        self.faults.is_empty()
-    }
-
     fn active(&self, direction: Direction, at: Duration) -> impl Iterator<Item = LinkFaultKind> {
         let concerns = move |way| match direction {
             Direction::There => way != Way::Responses,

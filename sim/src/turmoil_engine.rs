@@ -13,6 +13,7 @@ mod hosts;
 mod sidecars;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,8 +23,8 @@ use loadgen::Sample;
 
 use self::hosts::add_client;
 use self::sidecars::Sidecars;
-use crate::backend::{Backend, Identity, LogEntry};
-use crate::fault::timeline;
+use crate::backend::{Backend, Identity, LogEntry, Settings};
+use crate::fault::{Change, Fault, FaultKind, timeline};
 use crate::trace::Trace;
 use crate::world::{LoadSpec, RunResult, SimError, WorldSpec};
 
@@ -82,8 +83,12 @@ fn check(spec: &WorldSpec) -> Result<(), SimError> {
     if !places.clone().all(|(from, service)| service.calls.iter().all(|to| forward(to, from))) {
         return impossible("a service can only call one that stands later in the list");
     }
-    if spec.faults.iter().any(|fault| fault.backend >= backends) {
+    if spec.faults.iter().any(|fault| fault.instance() >= backends) {
         return impossible("a fault happens to a backend that is not there");
+    }
+    let links: BTreeSet<_> = sidecars::links(spec).collect();
+    if !spec.faults.iter().filter_map(Fault::link).all(|link| links.contains(&link)) {
+        return impossible("a fault happens to a link between two that do not talk");
     }
     Ok(())
 }
@@ -128,11 +133,7 @@ impl World {
         loop {
             let now = self.sim.elapsed();
             while let Some(change) = changes.next_if(|change| change.at <= now) {
-                let place = change.fault.backend;
-                let backend = &self.backends[place].0;
-                change.apply(backend, &healthy[place]);
-                let (name, begins) = (backend.name(), change.begins);
-                self.trace.add(format_args!("fault {name} {} {begins} {now:?}", change.fault.kind));
+                self.make(&change, &healthy, now);
             }
             if self.sim.step().map_err(|error| SimError::Engine(error.to_string()))? {
                 return Ok(Some(self.finish(spec)));
@@ -141,6 +142,23 @@ impl World {
                 return Ok(None);
             }
         }
+    }
+
+    fn make(&mut self, change: &Change, healthy: &[Settings], now: Duration) {
+        let Change { fault, begins, .. } = change;
+        let backend = |place: usize| &self.backends[place].0;
+        let name = match fault.kind {
+            FaultKind::Instance(place, kind) => {
+                kind.apply(*begins, backend(place), &healthy[place]);
+                backend(place).name().to_owned()
+            }
+            // The link itself has known of it from the beginning.
+            FaultKind::Link(link, _) => {
+                let caller = link.caller.map_or(hosts::CLIENT, |place| backend(place).name());
+                format!("{caller}/{}", backend(link.instance).name())
+            }
+        };
+        self.trace.add(format_args!("fault {name} {} {begins} {now:?}", fault.kind));
     }
 
     fn finish(self, spec: &WorldSpec) -> RunResult {
@@ -154,6 +172,7 @@ impl World {
             probes: self.backends.iter().map(|(backend, _)| backend.probes()).collect(),
             samples: self.samples.take(),
             mix: spec.load.mix.clone(),
+            faults: spec.faults.clone(),
             sidecars: self.sidecars.books(),
             flagged: self.sidecars.flagged(),
             sidecar_events: self.sidecars.events(),

@@ -122,6 +122,8 @@ pub struct RunResult {
     pub samples: Vec<Sample>,
     /// What was sent; says the method of each index.
     pub mix: Mix,
+    /// What went wrong.
+    pub faults: Vec<Fault>,
     /// The log of each backend, in the order of [`WorldSpec::backends`]: complete entries in the
     /// order in which they ended, then those that were still being worked on.
     pub logs: Vec<Vec<LogEntry>>,

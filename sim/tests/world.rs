@@ -14,7 +14,10 @@ use sim::clock::Clock;
 use sim::mix::Mix;
 use sim::turmoil_engine::run;
 use sim::world::{EndpointSpec, LoadSpec, SidecarSpec};
-use sim::{Backend, BackendSpec, Fault, FaultKind, RunResult, ServiceSpec, ServiceTime, WorldSpec};
+use sim::{
+    Backend, BackendSpec, Fault, FaultKind, InstanceFault, RunResult, ServiceSpec, ServiceTime,
+    WorldSpec,
+};
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -77,8 +80,8 @@ fn statuses(result: &RunResult, status: u16) -> usize {
     result.samples.iter().filter(|sample| sample.status == Some(status)).count()
 }
 
-fn fault(backend: usize, at: u64, until: u64, kind: FaultKind) -> Fault {
-    Fault { at: ms(at), until: Some(ms(until)), backend, kind }
+fn fault(backend: usize, at: u64, until: u64, kind: InstanceFault) -> Fault {
+    Fault { at: ms(at), until: Some(ms(until)), kind: FaultKind::Instance(backend, kind) }
 }
 
 fn finish(spec: &WorldSpec) -> RunResult {
@@ -119,7 +122,7 @@ fn a_crashed_process_refuses_connections_and_comes_back() {
     set(&mut spec, |settings| settings.service_time = ServiceTime::Constant(ms(100)));
     // Nothing that a sidecar may send again when an idle connection turns out to be closed.
     spec.load.mix = get().with_method("POST").unwrap().into();
-    spec.faults = vec![fault(0, 1000, 2000, FaultKind::Crash)];
+    spec.faults = vec![fault(0, 1000, 2000, InstanceFault::Crash)];
     let result = finish(&spec);
     let log = &result.logs[0];
     assert_eq!(arrived_between(log, 1001, 2000), 0, "a dead process serves nobody");
@@ -139,7 +142,7 @@ fn a_dead_instance_is_no_sinkhole_for_peak_ewma() {
         let mut spec = spec(10);
         spec.sidecar.cluster.balance = balance(strategy);
         spec.load.plan = Plan::new(Arrivals::Poisson, 500.0, Duration::from_secs(20), 1).unwrap();
-        spec.faults = vec![fault(0, 5000, 20_000, FaultKind::Crash)];
+        spec.faults = vec![fault(0, 5000, 20_000, InstanceFault::Crash)];
         finish(&spec).samples.iter().filter(|s| s.outcome != Outcome::Ok).count()
     };
     // Round robin goes on sending it a tenth of 500 a second for 15 s.
@@ -160,7 +163,7 @@ fn every_instance_is_tried_by_peak_ewma() {
 #[test]
 fn a_hang_holds_everything_and_then_lets_it_go() {
     let mut spec = spec(1);
-    spec.faults = vec![fault(0, 1000, 2000, FaultKind::Hang)];
+    spec.faults = vec![fault(0, 1000, 2000, InstanceFault::Hang)];
     let result = finish(&spec);
     let ended_during = |s: &&loadgen::Sample| (ms(1005)..ms(2000)).contains(&s.finished);
     assert_eq!(result.samples.iter().filter(ended_during).count(), 0);
@@ -172,8 +175,8 @@ fn a_hang_holds_everything_and_then_lets_it_go() {
 #[test]
 fn an_error_rate_is_a_rate() {
     let mut spec = spec(1);
-    spec.faults = vec![fault(0, 0, 1000, FaultKind::Errors(Errors::at_rate(1.0)))];
-    spec.faults.push(fault(0, 2000, 3000, FaultKind::Errors(Errors::at_rate(0.5))));
+    spec.faults = vec![fault(0, 0, 1000, InstanceFault::Errors(Errors::at_rate(1.0)))];
+    spec.faults.push(fault(0, 2000, 3000, InstanceFault::Errors(Errors::at_rate(0.5))));
     let result = finish(&spec);
     let errors = |from, until| {
         let failed = |s: &&loadgen::Sample| s.status == Some(500);
@@ -250,7 +253,7 @@ fn an_error_has_the_status_and_the_time_that_it_is_given() {
     let mut spec = spec(1);
     let time = Some(ServiceTime::Constant(ms(1)));
     let errors = Errors { rate: 1.0, status: StatusCode::SERVICE_UNAVAILABLE, time };
-    spec.faults = vec![fault(0, 1000, 2000, FaultKind::Errors(errors))];
+    spec.faults = vec![fault(0, 1000, 2000, InstanceFault::Errors(errors))];
     let result = finish(&spec);
     assert!((95..=101).contains(&statuses(&result, 503)), "{}", statuses(&result, 503));
     for entry in &result.logs[0] {
@@ -264,11 +267,11 @@ fn an_error_has_the_status_and_the_time_that_it_is_given() {
 fn who_refuses_connections_goes_on_with_those_that_are_open() {
     let mut spec = spec(1);
     // The sidecar's one connection is open by then, and is enough.
-    spec.faults = vec![fault(0, 1000, 2000, FaultKind::Refuse)];
+    spec.faults = vec![fault(0, 1000, 2000, InstanceFault::Refuse)];
     spec.load.plan = Plan::new(Arrivals::Constant, 20.0, Duration::from_secs(3), 1).unwrap();
     assert_eq!(statuses(&finish(&spec), 200), 60);
     // Here none is open when it begins, and it opens again at its end.
-    spec.faults = vec![fault(0, 0, 2000, FaultKind::Refuse)];
+    spec.faults = vec![fault(0, 0, 2000, InstanceFault::Refuse)];
     let result = finish(&spec);
     assert_eq!((statuses(&result, 503), statuses(&result, 200)), (40, 20));
 }
@@ -290,7 +293,7 @@ fn work_after_a_restart_is_slow_and_warms_up() {
     let mut spec = spec(1);
     let cold = ColdStart { factor: 5.0, over: Duration::from_secs(1) };
     set(&mut spec, |settings| settings.cold_start = Some(cold));
-    spec.faults = vec![fault(0, 500, 1000, FaultKind::Crash)];
+    spec.faults = vec![fault(0, 500, 1000, InstanceFault::Crash)];
     let result = finish(&spec);
     let longest = |from: u64, until: u64| {
         let window = ms(from)..ms(until);
@@ -370,7 +373,7 @@ fn what_goes_wrong_behind_a_service_is_answered_and_given_up() {
     // A caller answers 502 in its own name for whatever else its callee answers.
     let mut spec = two_hops(20, 5000);
     spec.faults =
-        [2, 3].map(|db| fault(db, 0, 9000, FaultKind::Errors(Errors::at_rate(1.0)))).into();
+        [2, 3].map(|db| fault(db, 0, 9000, InstanceFault::Errors(Errors::at_rate(1.0)))).into();
     assert_eq!(statuses(&finish(&spec), 502), 300);
 }
 

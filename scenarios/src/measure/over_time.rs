@@ -91,10 +91,8 @@ fn fair_share(scope: &Scope<'_>) -> f64 {
 /// The first time that something goes wrong with one of the targets.
 fn fault(scope: &Scope<'_>) -> Option<Window> {
     let end = scope.scenario.duration();
-    let hits = |places: Vec<usize>| places.into_iter().any(|place| scope.is_target(place));
-    let faults = scope.scenario.file.faults.iter();
+    let faults = scope.result.faults.iter().filter(|fault| scope.is_target(fault.instance()));
     faults
-        .filter(|fault| hits(fault.places(&scope.names)))
-        .filter_map(|fault| fault.windows(end).next())
+        .map(|fault| fault.at..fault.until.unwrap_or(end).min(end))
         .min_by_key(|window| window.start)
 }

@@ -25,9 +25,7 @@ pub(super) fn check(
     for (index, service) in file.services.iter().enumerate() {
         checker.service(index, service)?;
     }
-    for (index, fault) in file.faults.iter().enumerate() {
-        checker.fault(index, fault)?;
-    }
+    checker.faults()?;
     for (index, expectation) in file.expect.iter().enumerate() {
         checker.expectation(index, expectation)?;
     }

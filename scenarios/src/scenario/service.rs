@@ -88,6 +88,11 @@ impl Service {
         self.instances.unwrap_or(of_groups)
     }
 
+    /// True when its instances call the service of this name.
+    pub fn does_call(&self, name: &str) -> bool {
+        self.calls.iter().any(|called| called.get_ref() == name)
+    }
+
     /// `web-0`, `web-1`, ….
     pub fn instance_names(&self) -> impl Iterator<Item = String> {
         (0..self.instance_count()).map(|n| format!("{}-{n}", self.name.get_ref()))

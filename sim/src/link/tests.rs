@@ -52,7 +52,13 @@ fn arrivals(parts: &[Part]) -> Vec<(u128, usize)> {
 }
 
 /// What becomes of a flight of so many segments.
-fn send(flow: &mut Flow, segments: usize, now: u64, on: &Schedule, draws: &[f64]) -> Vec<(u128, usize)> {
+fn send(
+    flow: &mut Flow,
+    segments: usize,
+    now: u64,
+    on: &Schedule,
+    draws: &[f64],
+) -> Vec<(u128, usize)> {
     arrivals(&flow.send(segments * SEGMENT_BYTES, ms(now), on, &mut script(draws)).unwrap())
 }
 

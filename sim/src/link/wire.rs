@@ -46,10 +46,7 @@ impl Link {
     ///
     /// # Errors
     /// That of `connect`, or a timeout, after two minutes, when nothing gets through.
-    pub async fn connect<F, S>(
-        self: Arc<Self>,
-        connect: impl FnOnce() -> F,
-    ) -> io::Result<BoxedIo>
+    pub async fn connect<F, S>(self: Arc<Self>, connect: impl FnOnce() -> F) -> io::Result<BoxedIo>
     where
         F: Future<Output = io::Result<S>>,
         S: Io,

@@ -15,7 +15,7 @@ use proxy::config::{
 };
 use proxy::listener::{self, Peer, serve};
 use proxy::rng::stream;
-use proxy::seam::{Dialer, dialer};
+use proxy::seam::{BoxedIo, Dialer, dialer};
 use proxy::stack::FLAGS_HEADER;
 use proxy::telemetry::event::AttemptKind;
 use proxy::telemetry::{TimelineOptions, TracingOptions};
@@ -24,11 +24,14 @@ use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpStream;
 
-use super::hosts::{FIRST_SIDECAR_PORT, SIDECARS, Socket, address, backend_address};
+use super::hosts::{CLIENT, FIRST_SIDECAR_PORT, SIDECARS, Socket, address, backend_address};
 use super::{Shared, take};
 use crate::backend::index_of;
 use crate::call::Call;
 use crate::clock::Clock;
+use crate::fault::{FaultKind, LinkId};
+use crate::link::Schedule;
+use crate::link::wire::Link;
 use crate::world::{
     BackendSpec, EndpointSpec, Flagged, SidecarBooks, SidecarEvent, SimError, WorldSpec,
 };
@@ -54,8 +57,19 @@ struct Sidecar {
     listener: ListenerConfig,
     config: Config,
     seed: u64,
+    /// The run's, from which its links draw.
+    run_seed: u64,
+    /// The links of its endpoints on which something goes wrong, by their addresses.
+    disturbed: BTreeMap<String, Disturbed>,
     /// Made when its host starts, because its clock is the host's.
     stack: Arc<OnceLock<Arc<Stack>>>,
+}
+
+/// A link before its clock runs.
+#[derive(Clone)]
+struct Disturbed {
+    schedule: Schedule,
+    name: String,
 }
 
 /// Who calls what: the client, then each call of each instance.
@@ -64,6 +78,15 @@ fn pairs(spec: &WorldSpec) -> impl Iterator<Item = (Option<usize>, usize)> {
         spec.services[service].calls.iter().map(move |called| (Some(backend), *called))
     });
     std::iter::once((None, 0)).chain(of_backends)
+}
+
+/// The ways from sidecars to the instances that they call.
+pub(super) fn links(spec: &WorldSpec) -> impl Iterator<Item = LinkId> {
+    pairs(spec).flat_map(|(caller, service)| {
+        let places = spec.services_of_backends().enumerate();
+        let called = places.filter(move |(_, of)| *of == service);
+        called.map(move |(instance, _)| LinkId { caller, instance })
+    })
 }
 
 /// How many sidecars there are.
@@ -176,12 +199,37 @@ impl Sidecar {
             // Two sidecars of one seed must not make the same choices at the same time.
             Some(place) => stream(spec.seed, &format!("sidecar/{place}/{service}")).next_u64(),
         };
-        Ok(Self { caller, service, listener, config, seed, stack: Arc::default() })
+        let disturbed = disturbed(spec, caller)?;
+        let (run_seed, stack) = (spec.seed, Arc::default());
+        Ok(Self { caller, service, listener, config, seed, run_seed, disturbed, stack })
     }
 
     fn stack(&self) -> Arc<Stack> {
-        let new = || Stack::new(&self.config, self.seed, simulated_dialer());
+        let new = || Stack::new(&self.config, self.seed, self.dialer());
         self.stack.get_or_init(new).clone()
+    }
+
+    /// Its way to its endpoints: nothing lies between where nothing ever goes wrong.
+    fn dialer(&self) -> Dialer {
+        if self.disturbed.is_empty() {
+            return simulated_dialer();
+        }
+        let clock = Clock::start();
+        let link = |(addr, Disturbed { schedule, name }): (&String, &Disturbed)| {
+            let link = Link::new(schedule.clone(), clock, (self.run_seed, name));
+            (addr.clone(), Arc::new(link))
+        };
+        let links: Arc<BTreeMap<_, _>> = Arc::new(self.disturbed.iter().map(link).collect());
+        dialer(move |addr: EndpointAddr| {
+            let link = links.get(addr.as_str()).cloned();
+            async move {
+                let connect = || TcpStream::connect(addr.as_str());
+                match link {
+                    Some(link) => link.connect(connect).await,
+                    None => Ok(Box::new(connect().await?) as BoxedIo),
+                }
+            }
+        })
     }
 
     /// Serves on `socket` until dropped; notes the answers with flags, if anywhere.
@@ -249,6 +297,30 @@ impl Sidecar {
             ..books
         }
     }
+}
+
+/// The links of a caller's sidecar on which something goes wrong.
+fn disturbed(
+    spec: &WorldSpec,
+    caller: Option<usize>,
+) -> Result<BTreeMap<String, Disturbed>, SimError> {
+    let names: Vec<_> = spec.backends().map(|backend| backend.name.as_str()).collect();
+    let whose = caller.map_or(CLIENT, |place| names[place]);
+    let mut faults: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+    for fault in &spec.faults {
+        if let FaultKind::Link(link, kind) = fault.kind
+            && link.caller == caller
+        {
+            let window = fault.at..fault.until.unwrap_or(Duration::MAX);
+            faults.entry(link.instance).or_default().push((window, kind));
+        }
+    }
+    let links = faults.into_iter().map(|(place, faults)| {
+        let schedule = Schedule::new(spec.link_latency, faults);
+        let name = format!("{whose}/{}", names[place]);
+        Ok((backend_address(place)?.to_string(), Disturbed { schedule, name }))
+    });
+    links.collect()
 }
 
 /// An instance as the sidecar's configuration has it.

@@ -77,13 +77,14 @@ impl Checker<'_> {
         target: &Spanned<String>,
         metric: Metric,
     ) -> Result<(), InputError> {
+        let inventory = self.file.inventory();
         let hits = |fault: &&Fault| {
-            let places = fault.places(&self.instances);
+            let places = fault.candidates(&inventory);
             places.iter().any(|&place| matches(target.get_ref(), &self.instances[place]))
         };
         let first = self.file.faults.iter().filter(hits).min_by_key(|fault| *fault.at.get_ref());
         let end = *self.file.duration.get_ref();
-        let message = match first.map(|fault| fault.times(end)[0]) {
+        let message = match first.map(|fault| fault.possible_times(end)[0]) {
             Some((_, Some(_))) => return Ok(()),
             Some((_, None)) if metric == Metric::TimeToDetect => return Ok(()),
             Some((_, None)) => "its first fault never ends, so there is no recovery",

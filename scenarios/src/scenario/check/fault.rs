@@ -1,31 +1,142 @@
 //! What contradicts something else in a fault.
 
-use proxy::config::InputError;
+use proxy::config::{InputError, list};
 
 use super::Checker;
 use crate::scenario::Fault;
-use crate::scenario::fault::MOST_REPETITIONS;
+use crate::scenario::fault::{Callers, Instance, MOST_REPETITIONS};
+use crate::scenario::matches;
 
 impl Checker<'_> {
-    pub(super) fn fault(&self, index: usize, fault: &Fault) -> Result<(), InputError> {
+    pub(super) fn faults(&self) -> Result<(), InputError> {
+        let world = World { instances: self.file.inventory(), callers: Callers::of(self.file) };
+        for (index, fault) in self.file.faults.iter().enumerate() {
+            self.fault(index, fault, &world)?;
+        }
+        Ok(())
+    }
+
+    fn fault(&self, index: usize, fault: &Fault, world: &World) -> Result<(), InputError> {
+        self.whom(index, fault, world)?;
+        self.links(index, fault, world)?;
+        self.times(index, fault)?;
+        for earlier in &self.file.faults[..index] {
+            if let Some(place) = self.clash(earlier, fault, world) {
+                let message = format!(
+                    "{} has a fault of this kind at that time already; let one end first",
+                    self.instances[place]
+                );
+                return Err(self.wrong(format!("faults[{index}].at"), &fault.at, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn whom(&self, index: usize, fault: &Fault, world: &World) -> Result<(), InputError> {
         let field = |name: &str| format!("faults[{index}].{name}");
-        if fault.target.is_some() != fault.targets.is_empty() {
+        let nobody = fault.written().next().is_none();
+        if fault.target.is_some() && !fault.targets.is_empty() {
             let message = "give `target` or `targets`, one of them".to_owned();
             return Err(self.wrong(field("target"), &fault.at, message));
+        }
+        if nobody && fault.zone.is_none() && fault.labels.is_empty() {
+            let message = "say whom it happens to: `target`, `targets`, `zone` or `labels`";
+            return Err(self.wrong(field("target"), &fault.at, message.to_owned()));
         }
         for target in fault.written() {
             let name = if fault.target.is_some() { "target" } else { "targets" };
             self.instance(field(name), target)?;
         }
-        self.times(index, fault)?;
-        for earlier in &self.file.faults[..index] {
-            if let Some(place) = self.clash(earlier, fault) {
-                let message = format!(
-                    "{} has a fault of this kind at that time already; let one end first",
-                    self.instances[place]
-                );
-                return Err(self.wrong(field("at"), &fault.at, message));
+        self.known_labels(index, fault, world)?;
+        let candidates = fault.candidates(&world.instances).len();
+        if candidates == 0 {
+            let message = "no instance is all of that: the name, the zone and the labels";
+            return Err(self.wrong(field("target"), &fault.at, message.to_owned()));
+        }
+        match (&fault.pick, &fault.chosen) {
+            (Some(pick), _) if fault.fraction.is_some() => {
+                let message = "give `pick` or `fraction`, not both".to_owned();
+                Err(self.wrong(field("pick"), pick, message))
             }
+            (Some(pick), _) if pick.get_ref().get() > candidates => {
+                let message = format!("there are only {candidates} to pick from");
+                Err(self.wrong(field("pick"), pick, message))
+            }
+            (None, Some(chosen)) if fault.fraction.is_none() => {
+                let message = "say with `pick` or `fraction` how many are chosen".to_owned();
+                Err(self.wrong(field("chosen"), chosen, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Zones and labels are written at services; one that is nowhere is a slip.
+    fn known_labels(&self, index: usize, fault: &Fault, world: &World) -> Result<(), InputError> {
+        let field = |name: &str| format!("faults[{index}].{name}");
+        let known = |found: &mut dyn Iterator<Item = &str>| {
+            let mut known: Vec<_> = found.map(str::to_owned).collect();
+            known.sort_unstable();
+            known.dedup();
+            known
+        };
+        let endpoints = || world.instances.iter().map(|instance| &instance.endpoint);
+        let there_is = |known: &[String]| match known {
+            [] => "no service has one".to_owned(),
+            known => {
+                format!("there is {}", list(&known.iter().map(String::as_str).collect::<Vec<_>>()))
+            }
+        };
+        if let Some(zone) = &fault.zone {
+            let zones = known(&mut endpoints().filter_map(|e| e.zone.as_deref()));
+            if !zones.contains(zone.get_ref()) {
+                let message =
+                    format!("nobody is in the zone `{}`; {}", zone.get_ref(), there_is(&zones));
+                return Err(self.wrong(field("zone"), zone, message));
+            }
+        }
+        for (label, value) in &fault.labels {
+            let values =
+                known(&mut endpoints().filter_map(|e| Some(e.labels.get(label)?.as_str())));
+            if !values.contains(value.get_ref()) {
+                let message = format!(
+                    "nobody has the label `{label}` with `{}`; {}",
+                    value.get_ref(),
+                    there_is(&values)
+                );
+                return Err(self.wrong(field(&format!("labels.{label}")), value, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The fields that only faults of links look at.
+    fn links(&self, index: usize, fault: &Fault, world: &World) -> Result<(), InputError> {
+        let field = |name: &str| format!("faults[{index}].{name}");
+        if !fault.what.is_of_links() {
+            let message = "this does not happen to a link; leave it out".to_owned();
+            if let Some(from) = fault.from.first() {
+                return Err(self.wrong(field("from"), from, message));
+            }
+            if let Some(way) = &fault.way {
+                return Err(self.wrong(field("way"), way, message));
+            }
+            return Ok(());
+        }
+        let all = world.callers.all();
+        for from in &fault.from {
+            if !all.iter().any(|caller| matches(from.get_ref(), caller)) {
+                let message =
+                    format!("`{}` calls nobody; callers are {}", from.get_ref(), list(&all));
+                return Err(self.wrong(field("from"), from, message));
+            }
+        }
+        let unreached = |place: &usize| world.callers.through(fault, *place).is_empty();
+        let candidates = fault.candidates(&world.instances);
+        if let (Some(place), Some(from)) =
+            (candidates.into_iter().find(unreached), fault.from.first())
+        {
+            let message = format!("nobody of these calls {}", self.instances[place]);
+            return Err(self.wrong(field("from"), from, message));
         }
         Ok(())
     }
@@ -44,6 +155,19 @@ impl Checker<'_> {
             let message = "it ends before it begins; `until` must be later than `at`".to_owned();
             return Err(self.wrong(field("until"), until, message));
         }
+        if let Some(random) = &fault.random {
+            if fault.every.is_some() || fault.lasts.is_some() {
+                let message = "it comes and goes by chance; leave out `every` and `for`";
+                return Err(self.wrong(field("random"), random, message.to_owned()));
+            }
+            let cycle = random.get_ref().mean_between + random.get_ref().mean_length;
+            // Half of what is possible: chance may want more than its mean.
+            let most = cycle * (MOST_REPETITIONS / 2) as u32;
+            if most < end {
+                let message = format!("that is too often; fewer than {MOST_REPETITIONS} times");
+                return Err(self.wrong(field("random"), random, message));
+            }
+        }
         match (&fault.every, fault.lasts) {
             (None, None) => {}
             (Some(every), Some(lasts)) => {
@@ -51,7 +175,7 @@ impl Checker<'_> {
                     let message = "it begins again before it is over; `for` must be shorter";
                     return Err(self.wrong(field("every"), every, message.to_owned()));
                 }
-                if fault.times(end).len() >= MOST_REPETITIONS {
+                if fault.possible_times(end).len() >= MOST_REPETITIONS {
                     let message = format!("that is too often; fewer than {MOST_REPETITIONS} times");
                     return Err(self.wrong(field("every"), every, message));
                 }
@@ -68,17 +192,32 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// An instance at which two faults would change the same thing at the same time: the end of
+    /// An instance at which two faults could change the same thing at the same time: the end of
     /// one would be the end of both.
-    fn clash(&self, a: &Fault, b: &Fault) -> Option<usize> {
-        if std::mem::discriminant(&a.kind()) != std::mem::discriminant(&b.kind()) {
+    fn clash(&self, a: &Fault, b: &Fault, world: &World) -> Option<usize> {
+        if !a.what.is_like(&b.what) {
             return None;
         }
-        let both = a.places(&self.instances);
-        let shared = b.places(&self.instances).into_iter().find(|place| both.contains(place))?;
+        let both = a.candidates(&world.instances);
+        let shares_callers = |place: &usize| {
+            let callers = |fault| world.callers.through(fault, *place);
+            !a.what.is_of_links() || callers(a).iter().any(|caller| callers(b).contains(caller))
+        };
+        let mut shared = b.candidates(&world.instances).into_iter();
+        let shared = shared.find(|place| both.contains(place) && shares_callers(place))?;
         let end = *self.file.duration.get_ref();
-        let overlap =
-            a.windows(end).any(|a| b.windows(end).any(|b| a.start < b.end && b.start < a.end));
+        let windows = |fault: &Fault| -> Vec<_> {
+            let times = fault.possible_times(end).into_iter();
+            times.map(|(at, until)| at..until.unwrap_or(end)).collect()
+        };
+        let (a, b) = (windows(a), windows(b));
+        let overlap = a.iter().any(|a| b.iter().any(|b| a.start < b.end && b.start < a.end));
         overlap.then_some(shared)
     }
+}
+
+/// What faults are aimed at.
+struct World {
+    instances: Vec<Instance>,
+    callers: Callers,
 }
