@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::convert::Infallible;
 
 use proxy::rng::stream;
@@ -14,10 +15,10 @@ fn s(n: u64) -> Duration {
 }
 
 /// Uniform numbers as they are written down, then 1, with which nothing is lost.
-struct Script(std::vec::IntoIter<f64>);
+struct Script(VecDeque<f64>);
 
 fn script(numbers: &[f64]) -> Script {
-    Script(numbers.to_vec().into_iter())
+    Script(numbers.iter().copied().collect())
 }
 
 impl TryRng for Script {
@@ -28,7 +29,7 @@ impl TryRng for Script {
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let next = self.0.next().unwrap_or(0.999_999);
+        let next = self.0.pop_front().unwrap_or(0.999_999);
         Ok((next * (1_u64 << 53) as f64) as u64 * (1 << 11))
     }
 
