@@ -4,8 +4,8 @@
 //! 2. Membership ([`membership`](crate::policy::membership)) says among which endpoints to choose.
 //! 3. What this request has tried already is left out, while anything else is left.
 //! 4. The strategy ([`balance`](crate::policy::balance)) picks.
-//! 5. A pick that is still warming up stands with its ramp's probability
-//!    ([`slow_start`](crate::policy::slow_start)); else one that is warm is picked.
+//! 5. A pick that is still warming up stands with its ramp's probability and while it has no more
+//!    than a fair part ([`slow_start`](crate::policy::slow_start)); else one that is warm is picked.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::policy::membership::{EndpointAttributes, Membership, Selector, Subset
 use crate::policy::outlier::{Epoch, GateState, Kind, Outcome, Outlier, Transition};
 use crate::policy::ready::ReadySet;
 use crate::policy::retry::{Attempt, RetryOptions, Verdict};
-use crate::policy::slow_start::SlowStartOptions;
+use crate::policy::slow_start::Ramps;
 use crate::rng::{StreamRng, stream};
 use crate::telemetry::event::AttemptKind;
 
@@ -72,7 +72,7 @@ pub(super) struct Policies {
     pub(super) latencies: LatencyDigest,
     /// So few endpoints are available that all are used.
     pub(super) panics: bool,
-    slow_start: SlowStartOptions,
+    ramps: Ramps,
     balance_rng: StreamRng,
     outlier_rng: StreamRng,
     retry_rng: StreamRng,
@@ -105,12 +105,13 @@ impl Policies {
         let membership = config.membership.clone();
         Self {
             balancer: config.balance.0.build(&members, &config.balancer_options()),
-            gate: Outlier::new(endpoints.len(), config.outlier).with_ramp(config.slow_start.window),
+            gate: Outlier::new(endpoints.len(), config.outlier)
+                .with_ramp(config.slow_start.watch()),
             membership: Membership::new(attributes.collect(), selectors, membership),
             budget: Budget::new(&config.retry_budget),
             latencies: LatencyDigest::new(&DigestOptions::default()),
             panics: false,
-            slow_start: config.slow_start,
+            ramps: Ramps::new(config.slow_start),
             balance_rng: rng("balance"),
             outlier_rng: rng("outlier"),
             retry_rng: rng("retry"),
@@ -151,7 +152,7 @@ impl Policies {
     }
 
     fn pick(&mut self, want: &Want<'_>, now: Instant) -> Option<Chosen> {
-        let Self { balancer, gate, membership, balance_rng: rng, rest, .. } = self;
+        let Self { balancer, gate, membership, ramps, balance_rng: rng, rest, .. } = self;
         let choice = membership.choose(want.subset, rng)?;
         let untried = |endpoint: &EndpointId| !want.tried.contains(endpoint);
         let mut ready = choice.ready;
@@ -167,8 +168,10 @@ impl Policies {
             }
         }
         let mut endpoint = balancer.pick(ready, want.key, now, rng)?;
+        ramps.picking();
+        let fair = || membership.fair_part(endpoint, ready);
         if let GateState::Ramping { since } = gate.state(endpoint)
-            && !self.slow_start.stands(since, now, rng)
+            && !ramps.stands(endpoint, since, fair, now, rng)
         {
             let second = balancer.pick(choice.settled, want.key, now, rng);
             endpoint = second.filter(untried).unwrap_or(endpoint);

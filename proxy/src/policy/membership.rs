@@ -197,6 +197,16 @@ impl Membership {
         self.status[endpoint.0].available && self.serves(subset, endpoint)
     }
 
+    /// The part of the picks in `ready` that an endpoint would have by its weight; 0 for one that is
+    /// not in it.
+    pub fn fair_part(&self, endpoint: EndpointId, ready: &ReadySet) -> f64 {
+        if !ready.contains(endpoint) {
+            return 0.0;
+        }
+        let weight = |endpoint: EndpointId| f64::from(self.endpoints[endpoint.0].weight.get());
+        weight(endpoint) / ready.as_slice().iter().map(|&each| weight(each)).sum::<f64>()
+    }
+
     /// Every candidate set of a subset with its share of the picks, for people to look at.
     pub fn loads(&self, subset: SubsetId) -> impl Iterator<Item = (f64, Choice<'_>)> {
         self.in_force(subset).into_iter().flat_map(|subset| {

@@ -88,7 +88,7 @@ impl Outlier {
     pub fn new(endpoints: usize, options: OutlierOptions) -> Self {
         Self {
             options,
-            ramp: SlowStartOptions::default().window,
+            ramp: SlowStartOptions::default().watch(),
             gates: vec![Gate::new(); endpoints],
             ejected: 0,
             next_probe: None,
@@ -101,11 +101,11 @@ impl Outlier {
         }
     }
 
-    /// The same, with returned endpoints in [`GateState::Ramping`] for `window`:
-    /// [`SlowStartOptions::window`], if that is not its default.
+    /// The same, with returned endpoints in [`GateState::Ramping`] for this long:
+    /// [`SlowStartOptions::watch`], if its window is not the default.
     #[must_use]
-    pub fn with_ramp(self, window: Duration) -> Self {
-        Self { ramp: window, ..self }
+    pub fn with_ramp(self, ramp: Duration) -> Self {
+        Self { ramp, ..self }
     }
 
     /// Stamped on each ordinary placement.

@@ -126,7 +126,7 @@ pub enum Kind {
 pub enum GateState {
     /// In rotation.
     Available,
-    /// In rotation again, at the share that [`SlowStartOptions::factor`](crate::policy::slow_start::SlowStartOptions::factor) says.
+    /// In rotation again, at the share that [`slow_start`](crate::policy::slow_start) allows.
     Ramping {
         /// Since when it is back.
         since: Instant,
