@@ -25,11 +25,11 @@ fn exactly_one_probe_when_the_time_is_over() {
 }
 
 #[test]
-fn a_ramp_ends_at_the_sweep_after_its_window() {
+fn a_ramp_ends_at_the_sweep_after_its_watch() {
     let mut cluster = Cluster::exact(2);
     eject(&mut cluster, A);
     assert_eq!(cluster.probe_with(OK), Some(Kind::Returned));
-    cluster.now += secs(10) - ms(1);
+    cluster.now += secs(30) - ms(1);
     cluster.sweep();
     assert!(matches!(cluster.outlier.state(A), GateState::Ramping { .. }));
     cluster.now += secs(1);
