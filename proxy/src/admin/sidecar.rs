@@ -67,12 +67,13 @@ impl Sidecar {
         let totals = self.stack.telemetry().endpoint_totals(at);
         let load = cluster.load(id);
         let gate = cluster.state(id);
+        let factor = cluster.factor(gate, now);
         EndpointView {
             address: endpoint.addr.as_str().into(),
             zone: endpoint.config.zone.as_deref().map(Arc::from),
-            weight: f64::from(endpoint.config.weight.get()) * cluster.factor(gate, now),
+            weight: f64::from(endpoint.config.weight.get()) * factor,
             priority: endpoint.config.priority,
-            state: state_of(gate),
+            state: state_of(gate, factor),
             ejection: ejection_of(gate, now),
             in_flight: load.in_flight,
             latency_estimate_ms: load.latency_estimate.map(milliseconds),
@@ -83,8 +84,10 @@ impl Sidecar {
     }
 }
 
-fn state_of(gate: GateState) -> EndpointState {
+fn state_of(gate: GateState, factor: f64) -> EndpointState {
     match gate {
+        // It is watched for longer than it ramps, which is no news to anybody.
+        GateState::Ramping { .. } if factor >= 1.0 => EndpointState::Ready,
         GateState::Available => EndpointState::Ready,
         GateState::Ramping { .. } => EndpointState::Ramping,
         GateState::Ejected { .. } => EndpointState::Ejected,
