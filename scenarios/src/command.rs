@@ -1,10 +1,14 @@
 //! The commands of `meshbench`.
 
 mod backend;
+mod format;
 mod interrupt;
+mod junit;
 mod list;
 mod progress;
 mod run;
+mod span;
+mod sweep;
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -39,8 +43,10 @@ struct Arguments {
 enum Command {
     /// Run scenarios in the simulator and write a report
     Run(run::Arguments),
+    /// Run scenarios with many seeds, on all cores and several machines
+    Sweep(sweep::Arguments),
     /// List the scenarios of the catalogue
-    List,
+    List(list::Arguments),
     /// Serve a backend model on a real socket
     Backend(backend::Arguments),
 }
@@ -52,6 +58,7 @@ Examples:
   meshbench run mine.toml --out mine           a file of your own
   meshbench run beyond-round-robin --variant peak_ewma --seed 3
                                                one run again
+  meshbench sweep flapping --seeds 1000        many seeds, on all cores
   meshbench backend --listen 127.0.0.1:9001 --service-time lognormal:20ms,200ms
                                                a server to measure against
 
@@ -68,7 +75,8 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         None => run::run(&run::Arguments::default()),
         Some(Command::Run(arguments)) => run::run(&arguments),
-        Some(Command::List) => list::run(),
+        Some(Command::Sweep(arguments)) => sweep::run(&arguments),
+        Some(Command::List(arguments)) => list::run(&arguments),
         Some(Command::Backend(arguments)) => backend::run(&arguments),
     };
     match done {

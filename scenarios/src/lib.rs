@@ -7,7 +7,8 @@
 //! runs, one for each variant and seed; [`runner`] carries them out on all cores. [`measure`]
 //! computes a metric from the client's record and the backends' logs; [`judge`] compares it with
 //! what was expected, and [`conservation`] holds the books of all who saw the requests against each
-//! other. [`chronicle`] writes the run record that reports are made of. The programs' commands are
+//! other. [`sweep`] spreads runs over
+//! many seeds and machines and keeps counts of them. [`chronicle`] writes the run record that reports are made of. The programs' commands are
 //! in [`command`].
 
 pub mod catalog;
@@ -19,5 +20,6 @@ pub mod measure;
 pub mod plan;
 pub mod runner;
 pub mod scenario;
+pub mod sweep;
 
 pub use scenario::Scenario;

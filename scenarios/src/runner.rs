@@ -15,7 +15,7 @@ use crate::plan::{Job, world};
 use crate::scenario::Scenario;
 
 /// What came of a list of jobs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// The records of those that were carried out, in the order of the jobs.
     pub records: Vec<RunRecord>,
@@ -85,6 +85,14 @@ pub fn run_all(
     judge_all(scenarios, jobs, &done)
 }
 
+/// Carries out `jobs` one after the other on this thread, such as all variants of one seed. When
+/// `keep_going` says no, what is running is given up and the rest not begun.
+pub fn run_here(scenarios: &[Scenario], jobs: &[Job], keep_going: &dyn Fn() -> bool) -> Outcome {
+    let run = |job: &Job| run_one(&scenarios[job.scenario], job, keep_going).transpose();
+    let done: Vec<_> = jobs.iter().map(run).collect();
+    judge_all(scenarios, jobs, &done)
+}
+
 fn run_one(
     scenario: &Scenario,
     job: &Job,
@@ -106,7 +114,7 @@ fn judge_all(
     jobs: &[Job],
     done: &[Option<Result<Finished, String>>],
 ) -> Outcome {
-    let mut outcome = Outcome { records: Vec::new(), not_run: Vec::new(), broken: Vec::new() };
+    let mut outcome = Outcome::default();
     for (job, result) in jobs.iter().zip(done) {
         let finished = match result {
             Some(Ok(finished)) => finished,

@@ -5,17 +5,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use proxy::config::list;
+use reports::record::Check;
 use reports::{PageExtras, RunRecord, summarise, summary_table, write_page};
+use serde::Serialize;
 
+use super::format::Format;
 use super::interrupt::Interrupt;
 use super::progress::Reporter;
-use super::{FAILED, HELD, INTERRUPTED, MISSED, Usage, print, say};
+use super::{FAILED, HELD, INTERRUPTED, MISSED, Usage, junit, print, say};
 use crate::catalog;
 use crate::plan::{Job, jobs};
-use crate::runner::{Outcome, run_all};
+use crate::runner::{Broken, Outcome, run_all};
 use crate::scenario::Scenario;
 
 #[derive(clap::Args, Default)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Names from the catalogue, or paths of files; all of the catalogue if none
     scenarios: Vec<String>,
@@ -35,7 +39,21 @@ pub(super) struct Arguments {
     /// Where to write the report
     #[arg(long, value_name = "DIR", default_value = DEFAULT_OUT)]
     out: Option<PathBuf>,
+
+    /// How to say what came of it; the report is written in any case
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  meshbench run                                the whole catalogue
+  meshbench run retry-storm --seeds 20         one scenario, more seeds
+  meshbench run mine.toml --variant a --seed 3 --out mine
+  meshbench run --format junit > junit.xml     for CI
+
+Exit codes: 0 every expectation held, 1 a run could not be carried out, 2 wrong
+arguments or input, 3 an expectation did not hold, 130 stopped by Ctrl-C";
 
 const DEFAULT_OUT: &str = "report";
 
@@ -44,12 +62,7 @@ const DEFAULT_OUT: &str = "report";
 const MOST_RUNS: u64 = 10_000;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let mut scenarios = match arguments.scenarios.as_slice() {
-        [] => catalog::all()?,
-        named => named.iter().map(|name| catalog::load(name)).collect::<Result<_, _>>()?,
-    };
-    refuse_twins(&scenarios)?;
-    restrict(&mut scenarios, &arguments.variant)?;
+    let scenarios = load(&arguments.scenarios, &arguments.variant)?;
     let jobs = all_jobs(&scenarios, arguments)?;
     let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_OUT));
     // Before the work, not after it.
@@ -83,6 +96,19 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     remove_previous(&out)?;
     let page = write_page(&outcome.records, &extras, &out)
         .with_context(|| format!("writing the report to {}", out.display()))?;
+    match arguments.format {
+        Format::Text => {}
+        Format::Json => {
+            print(&serde_json::to_string_pretty(&Summary::new(&scenarios, &outcome, &page))?)?;
+            return Ok(verdict(&outcome));
+        }
+        Format::Junit => {
+            let name = |broken: &Broken| scenarios[broken.job.scenario].name.clone();
+            let broken: Vec<_> = outcome.broken.iter().map(|b| (name(b), b.clone())).collect();
+            print(junit::of_runs(&outcome.records, &broken)?.trim_end())?;
+            return Ok(verdict(&outcome));
+        }
+    }
     print(summary_table(&outcome.records).trim_end())?;
     if let [only] = outcome.records.as_slice()
         && let Some(hash) = &only.trace_hash
@@ -92,6 +118,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     name_left_out(&not_run, &broken)?;
     print(&format!("\nReport: {}  (open it in a browser)", page.display()))?;
     Ok(verdict(&outcome))
+}
+
+/// The scenarios of these names and paths, all of the catalogue if there are none, with only the
+/// variants asked for and those that they are compared with.
+pub(super) fn load(names: &[String], variants: &[String]) -> anyhow::Result<Vec<Scenario>> {
+    let mut scenarios = match names {
+        [] => catalog::all()?,
+        named => named.iter().map(|name| catalog::load(name)).collect::<Result<_, _>>()?,
+    };
+    refuse_twins(&scenarios)?;
+    restrict(&mut scenarios, variants)?;
+    Ok(scenarios)
 }
 
 /// Two scenarios of one name could not be told apart in a report.
@@ -230,5 +268,49 @@ fn verdict(outcome: &Outcome) -> u8 {
         INTERRUPTED
     } else {
         HELD
+    }
+}
+
+/// What came of the runs, as JSON; the records beside the page have everything.
+#[derive(Serialize)]
+struct Summary<'a> {
+    schema: &'static str,
+    report: String,
+    runs: Vec<Finished<'a>>,
+    not_run: Vec<String>,
+    broken: Vec<String>,
+}
+
+/// One run in short.
+#[derive(Serialize)]
+struct Finished<'a> {
+    scenario: &'a str,
+    variant: &'a str,
+    seed: u64,
+    held: bool,
+    trace_hash: Option<&'a str>,
+    replay: &'a str,
+    checks: &'a [Check],
+}
+
+impl<'a> Summary<'a> {
+    fn new(scenarios: &[Scenario], outcome: &'a Outcome, page: &Path) -> Self {
+        let finished = |record: &'a RunRecord| Finished {
+            scenario: &record.scenario.name,
+            variant: &record.variant,
+            seed: record.seed,
+            held: !record.checks.iter().any(Check::missed_alone),
+            trace_hash: record.trace_hash.as_deref(),
+            replay: &record.replay,
+            checks: &record.checks,
+        };
+        let broken = |b: &Broken| format!("{}: {}", b.job.describe(scenarios), b.reason);
+        Self {
+            schema: "meshbench.runs/1",
+            report: page.display().to_string(),
+            runs: outcome.records.iter().map(finished).collect(),
+            not_run: outcome.not_run.iter().map(|job| job.describe(scenarios)).collect(),
+            broken: outcome.broken.iter().map(broken).collect(),
+        }
     }
 }
