@@ -46,6 +46,10 @@ use self::event::RequestEnd;
 /// What time it is outside, for people and other programs to read.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
+/// Hears every event at its instant, after it was counted and in the task in which it happened. It
+/// must not ask the sidecar anything: a lock may be held.
+pub type Tap = Arc<dyn Fn(Instant, &Event) + Send + Sync>;
+
 /// A cluster's name and the addresses of its endpoints, in the order of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterLabels {
@@ -67,6 +71,9 @@ pub struct TelemetryParts {
     pub access_log: Option<AccessLog>,
     /// Where spans go.
     pub tracer: Tracer,
+    /// Who else hears of everything, such as a simulation that tells single requests; nobody if
+    /// absent.
+    pub tap: Option<Tap>,
 }
 
 impl TelemetryParts {
@@ -78,6 +85,7 @@ impl TelemetryParts {
             wall_clock: Arc::new(|| SystemTime::UNIX_EPOCH),
             access_log: None,
             tracer: Tracer::off(),
+            tap: None,
         }
     }
 }
@@ -91,6 +99,7 @@ pub struct Telemetry {
     wall_clock: WallClock,
     access_log: Option<AccessLog>,
     tracer: Tracer,
+    tap: Option<Tap>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -125,6 +134,7 @@ impl Telemetry {
             wall_clock: parts.wall_clock,
             access_log: parts.access_log,
             tracer: parts.tracer,
+            tap: parts.tap,
         }
     }
 
@@ -137,6 +147,9 @@ impl Telemetry {
         self.timeline.note(now, event, &self.books);
         if let Event::RequestEnded(end @ RequestEnd { line: Some(_), .. }) = event {
             self.log(end);
+        }
+        if let Some(tap) = &self.tap {
+            tap(now, event);
         }
     }
 

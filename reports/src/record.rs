@@ -3,22 +3,41 @@
 //! A record belongs to one (scenario, world, system, variant, seed). Reports read records and
 //! nothing else, so records of several machines and days can be copied into one folder, compared
 //! and drawn. Everything in it is computed from the client's record and the backends' logs; what
-//! the proxy said about itself appears only as something that was checked.
+//! the proxy said about itself stands in fields called `said`: it explains, and decides nothing.
+//!
+//! `series` is what happened over time, `trace` what happened to single requests, `coarse` the small
+//! histogram of an interval. `earlier` reads records of the schema before this one, and `layout` is
+//! how a record looks as text.
 
 mod check;
+mod coarse;
+mod earlier;
+mod layout;
+mod series;
+mod trace;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use loadgen::{Accounting, LatencyHistogram};
 use serde::{Deserialize, Serialize};
 
-pub use check::{Check, Unit};
-
+pub use self::check::{Check, Unit};
+pub use self::coarse::CoarseHistogram;
+pub use self::series::{
+    EndpointRecord, EndpointSeries, Interval, Quantiles, Reaction, ResourceSample, SaidInInterval,
+    Served, Throughput,
+};
+pub use self::trace::{AttemptTrace, Chosen, RequestTrace, SaidAttempt, SeenAttempt};
 use crate::naming::slug;
 
-/// The schema that this build writes, and the only one that it reads.
-pub const SCHEMA: &str = "meshbench.run/1";
+/// The schema that this build writes. It also reads `meshbench.run/1`, which lacks what has come
+/// since.
+pub const SCHEMA: &str = "meshbench.run/2";
+
+/// The longest record that is read, in bytes: some hundred times what a run of a minute needs.
+pub const LONGEST: u64 = 256 * 1024 * 1024;
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,8 +51,12 @@ pub struct RunRecord {
     pub world: World,
     /// What was under test, such as `meshbench-sidecar 0.1.0`.
     pub system: String,
-    /// Which of the things compared this is; for the first scenarios, the strategy.
+    /// Which of the things compared this is, such as a strategy.
     pub variant: String,
+    /// What distinguishes the variant, where the scenario spans a matrix: the setting, such as
+    /// `route.retry.budget`, and its value. `load.rate` is the rate, for knee curves. Empty for a
+    /// variant that is written out.
+    pub settings: BTreeMap<String, String>,
     /// All randomness of the run comes from it.
     pub seed: u64,
     /// The command that repeats this one run.
@@ -51,8 +74,16 @@ pub struct RunRecord {
     pub intervals: Vec<Interval>,
     /// What each backend saw, by its own log.
     pub endpoints: Vec<EndpointRecord>,
-    /// Faults, and later ejections, retries and pushes, on the run's clock.
+    /// How soon the mesh turned away from each endpoint at which something went wrong, and back to
+    /// it: its first fault each, by the backends' logs.
+    pub reactions: Vec<Reaction>,
+    /// Faults, and what the sidecars say of themselves (ejections, trials, returns, panic,
+    /// circuits, pushes), on the run's clock, in order of time.
     pub events: Vec<Event>,
+    /// Some requests, told: the slowest and some of those that failed, in order of their indexes.
+    pub traces: Vec<RequestTrace>,
+    /// Processor time and memory of the processes of a live run; empty for a simulated one.
+    pub resources: Vec<ResourceSample>,
     /// What was expected of this run, and what was measured.
     pub checks: Vec<Check>,
     /// Doubts about this run, each with a remedy.
@@ -65,25 +96,38 @@ impl RunRecord {
     /// Reads a record from a file.
     ///
     /// # Errors
-    /// When the file cannot be read, is not a record, or is one of another schema version; the
-    /// error names the file.
+    /// When the file cannot be read, is not a record, or is one of a version that this build does
+    /// not know; the error names the file.
     pub fn read(path: &Path) -> Result<Self, RecordError> {
         let failed = |source| RecordError::Io { path: path.to_owned(), source };
+        let bytes = fs::metadata(path).map_err(failed)?.len();
+        if bytes > LONGEST {
+            return Err(RecordError::TooLong { path: path.to_owned(), bytes });
+        }
         let text = fs::read_to_string(path).map_err(failed)?;
         Self::from_json(&text, path)
     }
 
-    /// Parses a record; `origin` is what an error names.
+    /// Parses a record; `origin` is what an error names. A record of schema 1 is converted: what it
+    /// does not have is absent.
     ///
     /// # Errors
-    /// When the text is not a record, or is one of another schema version.
+    /// When the text is not a record, or is one of a version that this build does not know.
     pub fn from_json(text: &str, origin: &Path) -> Result<Self, RecordError> {
         let malformed = |source| RecordError::Malformed { path: origin.to_owned(), source };
         // The version is read first: a record of another version should say that, and not name
         // the first field that differs.
         let header: Header = serde_json::from_str(text).map_err(malformed)?;
+        if header.schema == earlier::SCHEMA {
+            let record: earlier::RunRecord = serde_json::from_str(text).map_err(malformed)?;
+            let record = Self::from(record);
+            record.validate(origin)?;
+            return Ok(record);
+        }
         check_schema(&header.schema, origin)?;
-        serde_json::from_str(text).map_err(malformed)
+        let record: Self = serde_json::from_str(text).map_err(malformed)?;
+        record.validate(origin)?;
+        Ok(record)
     }
 
     /// The record as JSON, as [`RunRecord::write`] writes it; the same record gives the same bytes.
@@ -91,10 +135,8 @@ impl RunRecord {
     /// # Errors
     /// When a number in it is not finite.
     pub fn to_json(&self) -> Result<String, RecordError> {
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|source| RecordError::Unwritable { name: self.file_name(), source })?;
-        text.push('\n');
-        Ok(text)
+        layout::to_json(self)
+            .map_err(|source| RecordError::Unwritable { name: self.file_name(), source })
     }
 
     /// Writes the record to a file.
@@ -110,14 +152,23 @@ impl RunRecord {
     /// Refuses a record that this build cannot interpret; `origin` is what the error names.
     ///
     /// # Errors
-    /// When the schema is another one, or the planned rate or length is not a usable number.
+    /// When the schema is another one, the planned rate is not a usable number, or the series of an
+    /// endpoint are not as long as the run.
     pub fn validate(&self, origin: &Path) -> Result<(), RecordError> {
         check_schema(&self.schema, origin)?;
         let rate = self.plan.rate_per_s;
         if !rate.is_finite() || rate < 0.0 {
             return Err(RecordError::Rate { path: origin.to_owned(), rate });
         }
-        Ok(())
+        let intervals = self.intervals.len();
+        match self.endpoints.iter().find(|endpoint| !endpoint.series.has_length(intervals)) {
+            None => Ok(()),
+            Some(endpoint) => Err(RecordError::Series {
+                path: origin.to_owned(),
+                endpoint: endpoint.name.clone(),
+                intervals,
+            }),
+        }
     }
 
     /// The name that its file has beside a page: `<scenario>--<variant>--seed-<n>.json`, with
@@ -162,8 +213,8 @@ pub enum RecordError {
     },
     /// The record has a version that this build does not read.
     #[error(
-        "{path}: the record has schema `{found}`, this build reads `{SCHEMA}`; run the scenario \
-         again, or read the record with the meshbench that wrote it",
+        "{path}: the record has schema `{found}`, this build reads `{SCHEMA}` and \
+         `meshbench.run/1`; read it with the meshbench that wrote it, or run the scenario again",
         path = path.display()
     )]
     Schema {
@@ -179,6 +230,31 @@ pub enum RecordError {
         path: PathBuf,
         /// The rate found.
         rate: f64,
+    },
+    /// The series of an endpoint do not match the run's intervals.
+    #[error(
+        "{path}: the series of {endpoint} are not of one value for each of the {intervals} \
+         intervals; the record is damaged",
+        path = path.display()
+    )]
+    Series {
+        /// The file.
+        path: PathBuf,
+        /// The endpoint.
+        endpoint: String,
+        /// Intervals of the run.
+        intervals: usize,
+    },
+    /// The file is too long to be a record.
+    #[error(
+        "{path}: {bytes} bytes are too long for a record, which has {LONGEST} at most",
+        path = path.display()
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// How long it is.
+        bytes: u64,
     },
     /// The record has no JSON form.
     #[error("{name}: cannot be written as JSON: {source}")]
@@ -222,6 +298,13 @@ pub struct Environment {
     pub meshbench: String,
     /// The simulation engine or the operating system, with its version.
     pub engine: String,
+    /// The machine, for live runs: platform, processors, what else matters. Two machines' runs are
+    /// told apart by it.
+    #[serde(default)]
+    pub machine: Option<String>,
+    /// When a live run began, in seconds since 1970. A simulated run has no date.
+    #[serde(default)]
+    pub started_unix_s: Option<u64>,
 }
 
 /// The load that was planned.
@@ -258,68 +341,6 @@ pub struct Latencies {
     pub send_lag: LatencyHistogram,
 }
 
-/// One interval of the run, overall, by the client's record.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Interval {
-    /// When it begins, in milliseconds from the start of the run.
-    pub start_ms: u64,
-    /// How long it is, in milliseconds.
-    pub length_ms: u64,
-    /// Requests planned in it, and what became of them in the end.
-    pub accounting: Accounting,
-    /// The response-time quantiles of the requests planned in it, in microseconds, censored ones
-    /// included at their limit; `None` when there were none.
-    pub response_us: Option<Quantiles>,
-}
-
-/// Quantiles of a time, in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Quantiles {
-    /// Median.
-    pub p50: u64,
-    /// 90th percentile.
-    pub p90: u64,
-    /// 99th percentile.
-    pub p99: u64,
-    /// Largest.
-    pub max: u64,
-}
-
-/// What one backend saw, by its own log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EndpointRecord {
-    /// Service and instance, such as `web-3`.
-    pub name: String,
-    /// The service it is an instance of.
-    pub service: String,
-    /// All that it saw.
-    pub total: Served,
-    /// From a request's arrival at the backend to its end there, for the completed ones.
-    pub latency: LatencyHistogram,
-    /// The same per interval; the intervals are those of [`RunRecord::intervals`] by position, and
-    /// a request belongs to the interval in which it arrived.
-    pub intervals: Vec<Served>,
-}
-
-/// Counts of a backend's log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Served {
-    /// Requests that arrived.
-    pub arrived: u64,
-    /// Answered below 400.
-    pub ok: u64,
-    /// Answered with 400 or more.
-    pub errors: u64,
-    /// Abandoned by the caller before they were answered.
-    pub cancelled: u64,
-    /// Killed with the process.
-    pub crashed: u64,
-}
-
 /// Something that happened, for the time axes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -340,8 +361,42 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Warning {
+    /// What sort of doubt it is.
+    #[serde(default)]
+    pub kind: WarningKind,
     /// What is doubtful.
     pub doubt: String,
     /// What would mend it.
     pub remedy: String,
+}
+
+/// What sort of doubt a warning is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WarningKind {
+    /// A record that could not be read, and is missing from the report.
+    Unreadable,
+    /// An identity that must hold does not: a defect of what measured.
+    Unbalanced,
+    /// A number that cannot be: not finite, or from nothing.
+    NotANumber,
+    /// The client could not do what was planned, so it measured itself too.
+    ClientSaturated,
+    /// The machine had other things to do.
+    NoisyMachine,
+    /// Times were longer than the histogram reaches.
+    Clamped,
+    /// An expectation was not judged.
+    Unjudged,
+    /// Variants did not meet the same requests, or not by the same text or program.
+    Unpaired,
+    /// Too few seeds to know how far another would differ.
+    FewSeeds,
+    /// The offered load never exceeded what the service can do.
+    KneeNotReached,
+    /// The record is of an earlier schema and lacks what has come since.
+    EarlierSchema,
+    /// Anything else.
+    #[default]
+    Other,
 }

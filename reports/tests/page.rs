@@ -178,7 +178,10 @@ fn silence(record: &mut RunRecord, interval: usize) {
     let Interval { start_ms, length_ms, .. } = record.intervals[interval];
     record.intervals[interval] = Interval { start_ms, length_ms, ..Interval::default() };
     for endpoint in &mut record.endpoints {
-        endpoint.intervals[interval] = Served::default();
+        let series = &mut endpoint.series;
+        let counts = [&mut series.arrived, &mut series.ok, &mut series.errors];
+        counts.into_iter().for_each(|count| count[interval] = 0);
+        (series.cancelled[interval], series.crashed[interval]) = (0, 0);
     }
 }
 

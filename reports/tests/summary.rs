@@ -6,7 +6,7 @@ mod synthetic;
 use std::time::Duration;
 
 use loadgen::{Accounting, LatencyHistogram};
-use reports::record::{Interval, RunRecord, Warning};
+use reports::record::{Interval, RunRecord, Warning, WarningKind};
 use reports::summary::{Band, Spread, doubts};
 use reports::{summarise, summary_table};
 use synthetic::{ELEVEN, FOUR, Model, THREE, records, run, success_check};
@@ -79,7 +79,7 @@ fn an_interval_is_the_median_over_seeds_between_the_extremes() {
     for (run, planned) in runs.iter_mut().zip([10, 40, 20]) {
         let accounting = Accounting { planned, ok: planned / 2, ..Accounting::default() };
         run.intervals =
-            vec![Interval { start_ms: 0, length_ms: 500, accounting, response_us: None }];
+            vec![Interval { start_ms: 0, length_ms: 500, accounting, ..Interval::default() }];
     }
     let summary = summarise(&runs);
     let timeline = &summary[0].variants[0].timeline;
@@ -121,6 +121,7 @@ fn doubts_are_said_once_with_their_remedy() {
     let mut runs = [plain("a", 1, 100), plain("a", 2, 100), plain("b", 1, 100)];
     for run in &mut runs[..2] {
         run.warnings.push(Warning {
+            kind: WarningKind::ClientSaturated,
             doubt: "the client fell behind".to_owned(),
             remedy: "lower the rate".to_owned(),
         });

@@ -1,17 +1,22 @@
 //! From a run's result to its record. Pure.
+//!
+//! `intervals` is what the client saw over time, `endpoints` what the backends did, `reactions` how
+//! soon the mesh heeded a fault, `traces` the story of some requests.
 
+mod endpoints;
 mod faults;
+mod intervals;
+mod reactions;
+mod traces;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::StatusCode;
 use loadgen::{Accounting, LatencyHistogram, Outcome, Sample};
 use reports::record::{
-    EndpointRecord, Environment, Event, Interval, Latencies, PlanSummary, Quantiles, RunRecord,
-    SCHEMA, ScenarioText, Served, World,
+    Environment, Event, Latencies, PlanSummary, Quantiles, RunRecord, SCHEMA, ScenarioText, World,
 };
 use sim::RunResult;
-use sim::backend::{End, LogEntry};
 use sim::turmoil_engine::ENGINE;
 
 use crate::plan::Job;
@@ -35,11 +40,14 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
         world: World::Sim,
         system: concat!("meshbench sidecar ", env!("CARGO_PKG_VERSION")).to_owned(),
         variant: variant.clone(),
+        settings: BTreeMap::new(),
         seed: job.seed,
         replay: replay(scenario, job),
         environment: Environment {
             meshbench: env!("CARGO_PKG_VERSION").to_owned(),
             engine: ENGINE.to_owned(),
+            machine: None,
+            started_unix_s: None,
         },
         plan: PlanSummary {
             arrivals: file.load.arrivals.name().to_owned(),
@@ -50,9 +58,12 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
         },
         accounting: accounting(&result.samples),
         latency: latencies(&result.samples),
-        intervals: intervals(*file.duration.get_ref(), &result.samples),
-        endpoints: endpoints(scenario, result),
+        intervals: intervals::of(scenario, &scenario.variants[job.variant], result),
+        endpoints: endpoints::of(scenario, result),
+        reactions: reactions::of(scenario, result),
         events: events(scenario, result),
+        traces: traces::of(scenario, result),
+        resources: Vec::new(),
         checks: Vec::new(),
         warnings: Vec::new(),
         trace_hash: Some(result.fingerprint.to_string()),
@@ -112,67 +123,28 @@ fn interval_count(duration: Duration) -> usize {
 
 /// The interval of an instant; what comes after the plan's end belongs to the last one.
 fn interval_of(at: Duration, count: usize) -> usize {
-    ((at.as_nanos() / INTERVAL.as_nanos()) as usize).min(count.saturating_sub(1))
+    place(at).min(count.saturating_sub(1))
 }
 
-fn intervals(duration: Duration, samples: &[Sample]) -> Vec<Interval> {
-    let count = interval_count(duration);
-    let mut parts = vec![(Accounting::default(), LatencyHistogram::new()); count];
-    for sample in samples {
-        let (accounting, response) = &mut parts[interval_of(sample.planned, count)];
-        accounting.add(sample.outcome);
-        response.record(sample.response_time());
-    }
-    let starts = (0..count as u32).map(|n| INTERVAL * n);
-    starts
-        .zip(parts)
-        .map(|(start, (accounting, response))| Interval {
-            start_ms: millis(start),
-            length_ms: millis((duration - start).min(INTERVAL)),
-            accounting,
-            response_us: (!response.is_empty()).then(|| Quantiles {
-                p50: micros(response.quantile(0.5)),
-                p90: micros(response.quantile(0.9)),
-                p99: micros(response.quantile(0.99)),
-                max: micros(response.max()),
-            }),
-        })
-        .collect()
+/// The interval of an instant, of as many as it takes.
+fn place(at: Duration) -> usize {
+    (at.as_nanos() / INTERVAL.as_nanos()) as usize
 }
 
-fn endpoints(scenario: &Scenario, result: &RunResult) -> Vec<EndpointRecord> {
-    let services = scenario.services_of_instances();
-    let service = |place: usize| scenario.file.services[services[place]].name.get_ref().clone();
-    let logs = scenario.instances().into_iter().zip(&result.logs).enumerate();
-    logs.map(|(place, (name, log))| endpoint(scenario.duration(), service(place), name, log))
-        .collect()
+/// When each interval begins and how long it is; the last one may be shorter.
+fn spans(duration: Duration) -> impl Iterator<Item = (Duration, Duration)> {
+    let starts = (0..interval_count(duration) as u32).map(|n| INTERVAL * n);
+    starts.map(move |start| (start, (duration - start).min(INTERVAL)))
 }
 
-fn endpoint(duration: Duration, service: String, name: String, log: &[LogEntry]) -> EndpointRecord {
-    let count = interval_count(duration);
-    let mut total = Served::default();
-    let mut latency = LatencyHistogram::new();
-    let mut intervals = vec![Served::default(); count];
-    for entry in log {
-        count_entry(&mut total, entry);
-        count_entry(&mut intervals[interval_of(entry.arrived, count)], entry);
-        if let Some((End::Answered(_), at)) = entry.end {
-            latency.record(at.saturating_sub(entry.arrived));
-        }
-    }
-    EndpointRecord { name, service, total, latency, intervals }
-}
-
-fn count_entry(served: &mut Served, entry: &LogEntry) {
-    served.arrived += 1;
-    match entry.end {
-        Some((End::Answered(status), _)) if status < StatusCode::BAD_REQUEST => served.ok += 1,
-        Some((End::Answered(_), _)) => served.errors += 1,
-        Some((End::Cancelled, _)) => served.cancelled += 1,
-        Some((End::Crashed, _)) => served.crashed += 1,
-        // Still being worked on when the run ended.
-        None => {}
-    }
+/// `None` when there is nothing in it.
+fn quantiles(times: &LatencyHistogram) -> Option<Quantiles> {
+    (!times.is_empty()).then(|| Quantiles {
+        p50: micros(times.quantile(0.5)),
+        p90: micros(times.quantile(0.9)),
+        p99: micros(times.quantile(0.99)),
+        max: micros(times.max()),
+    })
 }
 
 fn events(scenario: &Scenario, result: &RunResult) -> Vec<Event> {

@@ -1,7 +1,7 @@
 //! What was measured against what was expected. Pure.
 
 use reports::in_unit;
-use reports::record::{Check, Warning};
+use reports::record::{Check, Warning, WarningKind};
 
 use crate::measure::{Value, window};
 use crate::scenario::{Bound, Expectation, Scenario};
@@ -63,6 +63,7 @@ pub fn judge(
 /// An expectation that cannot be judged because the run it is compared with was not made.
 pub fn not_judged(scenario: &Scenario, expectation: &Expectation, base: &str) -> Warning {
     Warning {
+        kind: WarningKind::Unjudged,
         doubt: format!(
             "{} was not judged: the run of {base} with the same seed is missing",
             what(scenario, expectation)

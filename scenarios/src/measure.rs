@@ -12,6 +12,7 @@ use loadgen::{LatencyHistogram, Outcome, Sample};
 use sim::RunResult;
 use sim::backend::LogEntry;
 
+pub(crate) use self::over_time::Shares;
 use crate::scenario::{Expectation, Metric, Scenario, Variant, Window, matches};
 
 /// What was measured of one run.

@@ -87,6 +87,8 @@ fn result(scenario: &Scenario) -> RunResult {
         sidecars: vec![],
         flagged: vec![Flagged { index: Some(101), at: ms(5060), flags: "UF,URX".to_owned() }],
         sidecar_events: vec![],
+        sayings: vec![],
+        budget: vec![],
         fingerprint: Fingerprint { hash: 0, events: 0 },
     }
 }

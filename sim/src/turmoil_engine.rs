@@ -10,6 +10,7 @@
 //! played inside its host.
 
 mod hosts;
+mod sayings;
 mod sidecars;
 
 use std::cell::RefCell;
@@ -176,6 +177,8 @@ impl World {
             sidecars: self.sidecars.books(),
             flagged: self.sidecars.flagged(),
             sidecar_events: self.sidecars.events(),
+            sayings: self.sidecars.sayings(),
+            budget: self.sidecars.budget(),
             fingerprint: self.trace.fingerprint(),
         }
     }

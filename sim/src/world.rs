@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use http::StatusCode;
 use loadgen::Sample;
 use loadgen::plan::Plan;
 use proxy::config::{Balance, ClusterConfig, RouteConfig};
@@ -137,6 +138,12 @@ pub struct RunResult {
     pub flagged: Vec<Flagged>,
     /// What the sidecars say happened inside them: for time axes, never for a verdict.
     pub sidecar_events: Vec<SidecarEvent>,
+    /// What the sidecars say of single requests, in the order in which they said it: to tell a
+    /// request's story, never for a verdict.
+    pub sayings: Vec<Saying>,
+    /// Retries that the client's sidecar says its budget would have granted, when the last request
+    /// of a second was answered: the second, from 0, and the number.
+    pub budget: Vec<(u64, u64)>,
     /// Equal for equal worlds.
     pub fingerprint: Fingerprint,
 }
@@ -185,6 +192,51 @@ pub struct SidecarEvent {
     pub target: String,
     /// What happened, in a few words.
     pub detail: String,
+}
+
+/// Something that a sidecar says of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saying {
+    /// The request's index in the plan.
+    pub index: u64,
+    /// Which sidecar, by its place in [`RunResult::sidecars`].
+    pub sidecar: usize,
+    /// When, from the start of the run.
+    pub at: Duration,
+    /// What.
+    pub said: Said,
+}
+
+/// What a sidecar says of one request. A backend is known by its place in
+/// [`WorldSpec::backends`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// An attempt was placed.
+    Placed {
+        /// Where.
+        backend: usize,
+        /// Why: `first`, `retry` or `hedge`.
+        kind: &'static str,
+    },
+    /// The head of an attempt's answer came.
+    Answered {
+        /// From where.
+        backend: usize,
+        /// Its status.
+        status: StatusCode,
+    },
+    /// An attempt was over without an answer, or before the end of one.
+    Ended {
+        /// Where.
+        backend: usize,
+        /// How, such as `timeout`.
+        how: &'static str,
+    },
+    /// After a failure there was no further attempt.
+    GaveUp {
+        /// What forbade it, such as `budget`.
+        why: &'static str,
+    },
 }
 
 /// Why a run did not come to its end.

@@ -101,7 +101,7 @@ impl<'r> View<'r> {
 }
 
 fn arrived_in(endpoint: &EndpointRecord, interval: usize) -> u64 {
-    endpoint.intervals.get(interval).map_or(0, |served| served.arrived)
+    endpoint.series.arrived.get(interval).copied().unwrap_or(0)
 }
 
 fn endpoint_summary(

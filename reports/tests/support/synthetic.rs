@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use loadgen::{Accounting, LatencyHistogram, Outcome};
 use reports::record::{
-    Check, EndpointRecord, Environment, Event, Interval, Latencies, PlanSummary, Quantiles,
-    RunRecord, SCHEMA, ScenarioText, Served, Unit, World,
+    AttemptTrace, Check, Chosen, CoarseHistogram, EndpointRecord, EndpointSeries, Environment,
+    Event, Interval, Latencies, PlanSummary, Quantiles, Reaction, RequestTrace, RunRecord, SCHEMA,
+    SaidAttempt, SaidInInterval, ScenarioText, SeenAttempt, Served, Throughput, Unit, World,
 };
 
 /// How a variant treats an endpoint that it knows to be slow.
@@ -148,6 +149,7 @@ struct Log {
     latency: Latencies,
     intervals: Vec<(Accounting, Vec<u64>)>,
     endpoints: Vec<EndpointRecord>,
+    traces: Vec<RequestTrace>,
     deadline_us: u64,
     timeout_us: u64,
 }
@@ -158,15 +160,19 @@ impl Log {
         let endpoint = |i: usize| EndpointRecord {
             name: format!("web-{i}"),
             service: "web".to_owned(),
+            workers: Some(16),
             total: Served::default(),
+            busy_us: Some(0),
+            wasted_us: Some(0),
             latency: LatencyHistogram::new(),
-            intervals: vec![Served::default(); seconds],
+            series: series(seconds),
         };
         Self {
             accounting: Accounting::default(),
             latency: Latencies::default(),
             intervals: vec![(Accounting::default(), Vec::new()); seconds],
             endpoints: (0..model.endpoints).map(endpoint).collect(),
+            traces: Vec::new(),
             deadline_us: model.deadline_ms.unwrap_or(u64::MAX / 1000) * 1000,
             timeout_us: model.timeout_ms * 1000,
         }
@@ -193,15 +199,77 @@ impl Log {
         }
         self.intervals[second].0.add(outcome);
         self.intervals[second].1.push(response_us);
+        self.tell(second, endpoint, response_us, outcome);
         let endpoint = &mut self.endpoints[endpoint];
-        for served in [&mut endpoint.total, &mut endpoint.intervals[second]] {
-            served.arrived += 1;
-            served.ok += u64::from(!given_up);
-            served.cancelled += u64::from(given_up);
+        endpoint.total.arrived += 1;
+        endpoint.total.ok += u64::from(!given_up);
+        endpoint.total.cancelled += u64::from(given_up);
+        endpoint.series.arrived[second] += 1;
+        endpoint.series.ok[second] += u64::from(!given_up);
+        endpoint.series.cancelled[second] += u64::from(given_up);
+        endpoint.series.busy_us[second] += response_us;
+        endpoint.series.in_flight_mean[second] += response_us as f64 / 1e6;
+        endpoint.series.in_flight_peak[second] = 1 + response_us / 50_000;
+        let wasted = if outcome == Outcome::Ok { 0 } else { response_us };
+        endpoint.series.wasted_us[second] += wasted;
+        for (sum, more) in [(&mut endpoint.busy_us, response_us), (&mut endpoint.wasted_us, wasted)]
+        {
+            *sum = sum.map(|sum| sum + more);
         }
+        let times = endpoint.series.latency_us[second].get_or_insert_default();
+        times.max = times.max.max(response_us);
+        (times.p50, times.p90, times.p99) = (response_us, times.max, times.max);
         if !given_up {
             endpoint.latency.record(response);
         }
+    }
+
+    /// Every hundredth failure and one request in a thousand.
+    fn tell(&mut self, second: usize, endpoint: usize, response_us: u64, outcome: Outcome) {
+        let index = self.accounting.planned - 1;
+        let failures = self.accounting.planned - self.accounting.ok;
+        let chosen = match outcome {
+            Outcome::Ok if index.is_multiple_of(1000) => Chosen::Slowest,
+            Outcome::Ok => return,
+            _ if failures.is_multiple_of(100) => Chosen::Failed,
+            _ => return,
+        };
+        let planned_us = second as u64 * 1_000_000;
+        let finished_us = planned_us + response_us;
+        let given_up = outcome == Outcome::Timeout;
+        let word = |ok: &str, given_up_word: &str| match given_up {
+            true => given_up_word.to_owned(),
+            false => ok.to_owned(),
+        };
+        self.traces.push(RequestTrace {
+            index,
+            chosen,
+            request: "GET /".to_owned(),
+            planned_us,
+            sent_us: Some(planned_us + 20),
+            finished_us,
+            outcome: outcome.name().to_owned(),
+            status: (!given_up).then_some(200),
+            flags: None,
+            attempts: vec![AttemptTrace {
+                caller: None,
+                endpoint: format!("web-{endpoint}"),
+                seen: Some(SeenAttempt {
+                    arrived_us: planned_us + 1_000,
+                    started_us: Some(planned_us + 1_000),
+                    ended_us: Some(finished_us),
+                    end: word("200", "cancelled"),
+                }),
+                said: Some(SaidAttempt {
+                    placed_us: planned_us + 500,
+                    kind: "first".to_owned(),
+                    backoff_us: None,
+                    ended_us: Some(finished_us),
+                    end: word("200", "cancelled"),
+                }),
+            }],
+            said_gave_up: None,
+        });
     }
 
     fn record(self, model: &Model, variant: &Variant, seed: u64) -> RunRecord {
@@ -211,7 +279,21 @@ impl Log {
             start_ms: i as u64 * 1000,
             length_ms: 1000,
             accounting,
+            response: Some(coarse(&times)),
             response_us: quantiles(times),
+            send_lag_us: Some(Quantiles { p50: 20, p90: 20, p99: 20, max: 20 }),
+            throughput: Some(Throughput {
+                sent: accounting.sent,
+                good: accounting.ok,
+                failed: accounting.planned - accounting.ok,
+                attempts: accounting.sent,
+                refused: 0,
+            }),
+            said: Some(SaidInInterval {
+                first: accounting.sent,
+                budget_left: Some(accounting.planned / 5),
+                ..SaidInInterval::default()
+            }),
         };
         let (name, seconds) = (model.name, model.fault_s);
         RunRecord {
@@ -220,11 +302,14 @@ impl Log {
             world: World::Sim,
             system: "meshbench-sidecar 0.1.0".to_owned(),
             variant: variant.name.to_owned(),
+            settings: std::collections::BTreeMap::new(),
             seed,
             replay: format!("meshbench run {name} --variant {} --seed {seed}", variant.name),
             environment: Environment {
                 meshbench: "0.1.0".to_owned(),
                 engine: "turmoil 0.7.2".to_owned(),
+                machine: None,
+                started_unix_s: None,
             },
             plan: PlanSummary {
                 arrivals: "constant".to_owned(),
@@ -237,6 +322,17 @@ impl Log {
             latency: self.latency,
             intervals: self.intervals.into_iter().enumerate().map(interval).collect(),
             endpoints: self.endpoints,
+            reactions: vec![Reaction {
+                target: "web-0".to_owned(),
+                fault: format!("slow: constant {} ms", model.slow_us / 1000),
+                from_ms: seconds.0 * 1000,
+                until_ms: seconds.1 * 1000,
+                // Only who sends it less has noticed.
+                detected_after_ms: (variant.faulted_share < 500).then_some(400 + seed),
+                recovered_after_ms: Some(100),
+            }],
+            traces: self.traces,
+            resources: Vec::new(),
             events: vec![Event {
                 at_ms: seconds.0 * 1000,
                 until_ms: Some(seconds.1 * 1000),
@@ -284,6 +380,28 @@ fn p99_check(seconds: f64) -> Check {
         held: seconds <= 0.5,
         ..success_check(1.0)
     }
+}
+
+fn series(seconds: usize) -> EndpointSeries {
+    let zeros = || vec![0; seconds];
+    EndpointSeries {
+        arrived: zeros(),
+        ok: zeros(),
+        errors: zeros(),
+        cancelled: zeros(),
+        crashed: zeros(),
+        in_flight_mean: vec![0.0; seconds],
+        in_flight_peak: zeros(),
+        busy_us: zeros(),
+        wasted_us: zeros(),
+        latency_us: vec![None; seconds],
+    }
+}
+
+fn coarse(times_us: &[u64]) -> CoarseHistogram {
+    let mut histogram = CoarseHistogram::new();
+    times_us.iter().for_each(|us| histogram.record(Duration::from_micros(*us)));
+    histogram
 }
 
 fn quantiles(mut times: Vec<u64>) -> Option<Quantiles> {

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use sim::backend::LogEntry;
+
 use super::Scope;
 use crate::scenario::Window;
 
@@ -15,6 +17,15 @@ const STEP: Duration = Duration::from_millis(100);
 /// Fewer arrivals than this in a second have no share worth the name.
 const FEWEST: usize = 10;
 
+/// The arrivals at some instances, and at all instances of their services.
+pub(crate) struct Shares<'a> {
+    logs: &'a [Vec<LogEntry>],
+    /// The places of the instances whose share it is.
+    targets: Vec<usize>,
+    /// The places of those among which it is a share, the targets included.
+    peers: Vec<usize>,
+}
+
 /// How many arrivals at the targets and at their peers in each tenth of a second of a time.
 struct Tenths {
     start: Duration,
@@ -23,25 +34,6 @@ struct Tenths {
 }
 
 impl Tenths {
-    fn of(scope: &Scope<'_>, window: &Window) -> Self {
-        let count = window.end.saturating_sub(window.start).as_millis() / STEP.as_millis();
-        let count = count as usize;
-        let mut new =
-            Self { start: window.start, at_targets: vec![0; count], at_peers: vec![0; count] };
-        for place in scope.peers() {
-            let is_target = scope.is_target(place);
-            for entry in &scope.result.logs[place] {
-                let Some(since) = entry.arrived.checked_sub(window.start) else { continue };
-                let tenth = (since.as_millis() / STEP.as_millis()) as usize;
-                if tenth < count {
-                    new.at_peers[tenth] += 1;
-                    new.at_targets[tenth] += usize::from(is_target);
-                }
-            }
-        }
-        new
-    }
-
     /// Each whole second with enough arrivals: when it begins, and the targets' share.
     fn shares(&self) -> impl DoubleEndedIterator<Item = (Duration, f64)> {
         let seconds = self.at_targets.windows(10).zip(self.at_peers.windows(10)).enumerate();
@@ -53,39 +45,80 @@ impl Tenths {
     }
 }
 
-/// The largest share of any second in the window.
-pub(super) fn peak_share(scope: &Scope<'_>) -> Option<f64> {
-    let tenths = Tenths::of(scope, &scope.window);
-    tenths.shares().map(|(_, share)| share).max_by(f64::total_cmp)
-}
+impl<'a> Shares<'a> {
+    pub(crate) fn new(logs: &'a [Vec<LogEntry>], targets: Vec<usize>, peers: Vec<usize>) -> Self {
+        Self { logs, targets, peers }
+    }
 
-/// From the begin of the targets' first fault until the first second from which on their share
-/// stays below half of a fair one; `None` when it is not so before the fault ends.
-pub(super) fn time_to_detect(scope: &Scope<'_>) -> Option<Duration> {
-    let fault = fault(scope)?;
-    let limit = fair_share(scope) / 2.0;
-    let tenths = Tenths::of(scope, &fault);
-    let (last, _) = tenths.shares().next_back()?;
-    match tenths.shares().rfind(|(_, share)| *share >= limit) {
-        None => Some(Duration::ZERO),
-        Some((at, _)) if at == last => None,
-        Some((at, _)) => Some(at + STEP - fault.start),
+    fn tenths(&self, window: &Window) -> Tenths {
+        let count = window.end.saturating_sub(window.start).as_millis() / STEP.as_millis();
+        let count = count as usize;
+        let mut new =
+            Tenths { start: window.start, at_targets: vec![0; count], at_peers: vec![0; count] };
+        for place in &self.peers {
+            let is_target = self.targets.contains(place);
+            for entry in &self.logs[*place] {
+                let Some(since) = entry.arrived.checked_sub(window.start) else { continue };
+                let tenth = (since.as_millis() / STEP.as_millis()) as usize;
+                if tenth < count {
+                    new.at_peers[tenth] += 1;
+                    new.at_targets[tenth] += usize::from(is_target);
+                }
+            }
+        }
+        new
+    }
+
+    /// What the targets would get if all of their services' instances got the same.
+    fn fair(&self) -> f64 {
+        self.targets.len() as f64 / self.peers.len() as f64
+    }
+
+    /// The largest share of any second in the window.
+    fn peak(&self, window: &Window) -> Option<f64> {
+        self.tenths(window).shares().map(|(_, share)| share).max_by(f64::total_cmp)
+    }
+
+    /// From the begin of a fault until the first second from which on the targets' share stays
+    /// below half of a fair one; `None` when it is not so before the fault ends.
+    pub(crate) fn time_to_detect(&self, fault: &Window) -> Option<Duration> {
+        let limit = self.fair() / 2.0;
+        let tenths = self.tenths(fault);
+        let (last, _) = tenths.shares().next_back()?;
+        match tenths.shares().rfind(|(_, share)| *share >= limit) {
+            None => Some(Duration::ZERO),
+            Some((at, _)) if at == last => None,
+            Some((at, _)) => Some(at + STEP - fault.start),
+        }
+    }
+
+    /// From the end of a fault until the first second in which the targets' share is at least half
+    /// of a fair one; `None` when there is none before the run ends at `end`.
+    pub(crate) fn time_to_recover(&self, fault_end: Duration, end: Duration) -> Option<Duration> {
+        let limit = self.fair() / 2.0;
+        let tenths = self.tenths(&(fault_end..end + SECOND));
+        let (at, _) = tenths.shares().find(|(_, share)| *share >= limit)?;
+        Some(at - fault_end)
     }
 }
 
-/// From the end of the targets' first fault until the first second in which their share is at
-/// least half of a fair one; `None` when there is none.
-pub(super) fn time_to_recover(scope: &Scope<'_>) -> Option<Duration> {
-    let end = fault(scope)?.end;
-    let limit = fair_share(scope) / 2.0;
-    let tenths = Tenths::of(scope, &(end..scope.scenario.duration() + SECOND));
-    let (at, _) = tenths.shares().find(|(_, share)| *share >= limit)?;
-    Some(at - end)
+/// The largest share of any second in the window.
+pub(super) fn peak_share(scope: &Scope<'_>) -> Option<f64> {
+    shares(scope).peak(&scope.window)
 }
 
-/// What the targets would get if all of their services' instances got the same.
-fn fair_share(scope: &Scope<'_>) -> f64 {
-    scope.targets().count() as f64 / scope.peers().count() as f64
+/// By the targets' first fault.
+pub(super) fn time_to_detect(scope: &Scope<'_>) -> Option<Duration> {
+    shares(scope).time_to_detect(&fault(scope)?)
+}
+
+/// By the targets' first fault.
+pub(super) fn time_to_recover(scope: &Scope<'_>) -> Option<Duration> {
+    shares(scope).time_to_recover(fault(scope)?.end, scope.scenario.duration())
+}
+
+fn shares<'a>(scope: &Scope<'a>) -> Shares<'a> {
+    Shares::new(&scope.result.logs, scope.targets().collect(), scope.peers().collect())
 }
 
 /// The first time that something goes wrong with one of the targets.

@@ -16,16 +16,17 @@ use proxy::config::{
 use proxy::listener::{self, Peer, serve};
 use proxy::rng::stream;
 use proxy::seam::{BoxedIo, Dialer, dialer};
-use proxy::stack::FLAGS_HEADER;
+use proxy::stack::{FLAGS_HEADER, ResponseBody};
 use proxy::telemetry::event::AttemptKind;
-use proxy::telemetry::{TimelineOptions, TracingOptions};
+use proxy::telemetry::{Tap, TelemetryParts, TimelineOptions, TracingOptions};
 use proxy::{Config, Stack};
 use rand::Rng as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpStream;
 
 use super::hosts::{CLIENT, FIRST_SIDECAR_PORT, SIDECARS, Socket, address, backend_address};
-use super::{Shared, take};
+use super::{Shared, sayings, take};
 use crate::backend::index_of;
 use crate::call::Call;
 use crate::clock::Clock;
@@ -33,7 +34,7 @@ use crate::fault::{FaultKind, LinkId};
 use crate::link::Schedule;
 use crate::link::wire::Link;
 use crate::world::{
-    BackendSpec, EndpointSpec, Flagged, SidecarBooks, SidecarEvent, SimError, WorldSpec,
+    BackendSpec, EndpointSpec, Flagged, Saying, SidecarBooks, SidecarEvent, SimError, WorldSpec,
 };
 
 pub(super) const MOST_SIDECARS: usize = (u16::MAX - FIRST_SIDECAR_PORT) as usize;
@@ -45,6 +46,10 @@ pub(super) struct Sidecars {
     names: BTreeMap<String, String>,
     /// What the client's answered with flags.
     flagged: Shared<Flagged>,
+    /// What the client's said of its retry budget, by second.
+    budget: Shared<(u64, u64)>,
+    /// What they said of single requests.
+    sayings: Shared<Saying>,
 }
 
 /// One sidecar, between one caller and one service.
@@ -54,6 +59,8 @@ struct Sidecar {
     caller: Option<usize>,
     /// The called service's place.
     service: usize,
+    /// The places of the called service's backends.
+    members: Vec<usize>,
     listener: ListenerConfig,
     config: Config,
     seed: u64,
@@ -102,7 +109,8 @@ impl Sidecars {
             Ok((backend_address(place)?.to_string(), backend.name.clone()))
         };
         let names = spec.backends().enumerate().map(name).collect::<Result<_, SimError>>()?;
-        Ok(Self { all, names, flagged: Shared::default() })
+        let (flagged, budget, sayings) = Default::default();
+        Ok(Self { all, names, flagged, budget, sayings })
     }
 
     /// The calls of an instance, through its sidecars.
@@ -130,17 +138,24 @@ impl Sidecars {
 
     /// Adds the host of all of them.
     pub(super) fn add_to(&self, sim: &mut turmoil::Sim<'static>) {
-        let (all, flagged) = (self.all.clone(), self.flagged.clone());
+        let all = self.all.clone();
+        let (flagged, budget) = (self.flagged.clone(), self.budget.clone());
+        let sayings = self.sayings.clone();
         sim.host(SIDECARS, move || {
-            let (all, flagged) = (all.clone(), flagged.clone());
+            let (all, sayings) = (all.clone(), sayings.clone());
+            let (flagged, budget) = (flagged.clone(), budget.clone());
             async move {
                 let clock = Clock::start();
                 let mut running = tokio::task::JoinSet::new();
-                for sidecar in all {
+                for (place, sidecar) in all.into_iter().enumerate() {
                     let socket = Socket::bind(sidecar.listener.listen.port()).await?;
+                    let members = sidecar.members.clone();
+                    let tap = sayings::listen(sayings.clone(), place, members, clock);
                     // What instances get from their sidecars, they turn into answers of their own.
-                    let flagged = sidecar.caller.is_none().then(|| flagged.clone());
-                    running.spawn(sidecar.serve(socket, clock, flagged));
+                    let (flagged, budget) = (flagged.clone(), budget.clone());
+                    let notes = Notes { clock, flagged, budget };
+                    let notes = sidecar.caller.is_none().then_some(notes);
+                    running.spawn(sidecar.serve(socket, tap, notes));
                 }
                 while let Some(ended) = running.join_next().await {
                     ended?;
@@ -164,6 +179,43 @@ impl Sidecars {
     pub(super) fn flagged(&self) -> Vec<Flagged> {
         take(&self.flagged)
     }
+
+    /// What the client's sidecar said of its retry budget: a second, and what was left in it.
+    pub(super) fn budget(&self) -> Vec<(u64, u64)> {
+        take(&self.budget)
+    }
+
+    /// What they said of single requests.
+    pub(super) fn sayings(&self) -> Vec<Saying> {
+        take(&self.sayings)
+    }
+}
+
+/// What is noted of the answers of the client's sidecar.
+#[derive(Clone)]
+struct Notes {
+    clock: Clock,
+    flagged: Shared<Flagged>,
+    budget: Shared<(u64, u64)>,
+}
+
+impl Notes {
+    /// An answer is about to be sent.
+    fn take(&self, index: Option<u64>, stack: &Stack, response: &http::Response<ResponseBody>) {
+        let at = self.clock.elapsed();
+        let flags = response.headers().get(&FLAGS_HEADER).and_then(|f| f.to_str().ok());
+        if let Some(flags) = flags {
+            let note = Flagged { index, at, flags: flags.to_owned() };
+            self.flagged.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+        }
+        let Some(cluster) = stack.clusters().first() else { return };
+        let now = (at.as_secs(), cluster.retry_balance());
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        match budget.last_mut() {
+            Some(last) if last.0 == now.0 => *last = now,
+            _ => budget.push(now),
+        }
+    }
 }
 
 impl Sidecar {
@@ -175,10 +227,12 @@ impl Sidecar {
     ) -> Result<Self, SimError> {
         let name = || Name::from(spec.services[service].name.as_str());
         let listener = ListenerConfig::new("outbound", ([0, 0, 0, 0], port).into());
-        let endpoints = spec.backends().zip(spec.services_of_backends()).enumerate();
+        let all = spec.backends().zip(spec.services_of_backends()).enumerate();
+        let (members, called): (Vec<_>, Vec<_>) =
+            all.filter(|(_, (_, of))| *of == service).map(|(at, (of, _))| (at, of)).unzip();
+        let endpoints = members.iter().zip(called);
         let endpoints = endpoints
-            .filter(|(_, (_, of))| *of == service)
-            .map(|(place, (backend, _))| Ok(endpoint(backend_address(place)?, &backend.endpoint)))
+            .map(|(place, backend)| Ok(endpoint(backend_address(*place)?, &backend.endpoint)))
             .collect::<Result<_, SimError>>()?;
         let cluster = ClusterConfig { name: name(), endpoints, ..spec.sidecar.cluster.clone() };
         let config = Config {
@@ -201,11 +255,14 @@ impl Sidecar {
         };
         let disturbed = disturbed(spec, caller)?;
         let (run_seed, stack) = (spec.seed, Arc::default());
-        Ok(Self { caller, service, listener, config, seed, run_seed, disturbed, stack })
+        Ok(Self { caller, service, members, listener, config, seed, run_seed, disturbed, stack })
     }
 
-    fn stack(&self) -> Arc<Stack> {
-        let new = || Stack::new(&self.config, self.seed, self.dialer());
+    /// Made at the first call; `tap` hears what it says.
+    fn stack(&self, tap: Tap) -> Arc<Stack> {
+        let start = Instant::now().into_std();
+        let parts = TelemetryParts { tap: Some(tap), ..TelemetryParts::starting(start) };
+        let new = || Stack::with_telemetry(&self.config, self.seed, self.dialer(), parts);
         self.stack.get_or_init(new).clone()
     }
 
@@ -232,26 +289,24 @@ impl Sidecar {
         })
     }
 
-    /// Serves on `socket` until dropped; notes the answers with flags, if anywhere.
-    async fn serve(self, socket: Socket, clock: Clock, flagged: Option<Shared<Flagged>>) {
+    /// Serves on `socket` until dropped; takes notes of the answers, if there are to be any.
+    async fn serve(self, socket: Socket, tap: Tap, notes: Option<Notes>) {
         let options = listener::Options {
             // A simulation has no date, and the real one would differ from run to run.
             date_header: false,
             ..listener::Options::new(&self.listener, Duration::ZERO)
         };
-        let stack = self.stack();
+        let stack = self.stack(tap);
         let stats = stack.telemetry().listener(self.listener.name.as_str());
         let mut tending = tokio::task::JoinSet::new();
         tending.spawn(stack.clone().tend());
         let answer = move |peer: Peer, request: http::Request<Incoming>| {
-            let (stack, flagged) = (stack.clone(), flagged.clone());
+            let (stack, notes) = (stack.clone(), notes.clone());
             async move {
                 let index = index_of(request.headers());
-                let response = stack.call(peer, request).await;
-                let flags = response.headers().get(&FLAGS_HEADER).and_then(|f| f.to_str().ok());
-                if let (Some(flagged), Some(flags)) = (flagged, flags) {
-                    let note = Flagged { index, at: clock.elapsed(), flags: flags.to_owned() };
-                    flagged.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+                let response = sayings::about(index, stack.clone().call(peer, request)).await;
+                if let Some(notes) = notes {
+                    notes.take(index, &stack, &response);
                 }
                 response
             }
