@@ -2,8 +2,8 @@
 
 use http::Version;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 
 /// Fields that speak of one connection only, whether or not `Connection` lists them
@@ -56,12 +56,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Takes out `Connection`, and gives the fields that it lists.
 fn connection_options(headers: &mut HeaderMap) -> Vec<HeaderName> {
-    let Entry::Occupied(connection) = headers.entry(CONNECTION) else {
-        return Vec::new();
-    };
-    let (_, values) = connection.remove_entry_mult();
     let mut names = Vec::new();
-    for value in values {
+    for value in headers.get_all(CONNECTION) {
         let options = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         // What nearly every message says, and no field that is not removed anyhow.
         let fields = options.filter(|option| {
@@ -69,6 +65,7 @@ fn connection_options(headers: &mut HeaderMap) -> Vec<HeaderName> {
         });
         names.extend(fields.filter_map(|field| HeaderName::from_bytes(field).ok()));
     }
+    headers.remove(CONNECTION);
     names
 }
 

@@ -30,7 +30,6 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use pin_project_lite::pin_project;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -207,7 +206,8 @@ impl Connection {
     {
         let service = service_fn(|request| {
             // A request that stands in for a refused one must not reach the service.
-            let response = self.exchange.refusal().is_none().then(|| service(request));
+            let is_sound = self.exchange.refusal().is_none();
+            let response = is_sound.then(|| Box::pin(service(request)));
             UnlessRefused { response, exchange: self.exchange.clone() }
         });
         let io = Stalling::new(io, self.options.write_timeout, self.stats.clone());
@@ -294,20 +294,14 @@ impl Connection {
     }
 }
 
-pin_project! {
-    /// The service's response, unless there is no service to ask or its request stops coming. The
-    /// service's work ends then, and what it does upstream with it. Of a body that is malformed the
-    /// service hears itself, as the body's error, and it has books to keep on that.
-    ///
-    /// By hand, because an `async fn` would hold the service's future twice, as its argument and as
-    /// what it awaits, and hyper copies all of that for each request and keeps room for it in each
-    /// connection. With what is in boxes on the way (see `retry::Call::attempt`) that was 12.5 KiB;
-    /// a thousand idle connections took 31 MiB, and take 25.
-    struct UnlessRefused<F> {
-        #[pin]
-        response: Option<F>,
-        exchange: Exchange,
-    }
+/// The service's response, unless there is no service to ask or its request stops coming. The
+/// service's work ends then, and what it does upstream with it. Of a body that is malformed the
+/// service hears itself, as the body's error, and it has books to keep on that.
+struct UnlessRefused<F> {
+    /// In a box, because hyper keeps room for a future in each connection, busy or idle: the
+    /// sidecar's has 2 KiB.
+    response: Option<Pin<Box<F>>>,
+    exchange: Exchange,
 }
 
 impl<F, B> Future for UnlessRefused<F>
@@ -316,13 +310,13 @@ where
 {
     type Output = Result<Response<Answer<B>>, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let answer = match (this.exchange.refusal(), this.response.as_pin_mut()) {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { response, exchange } = &mut *self;
+        let answer = match (exchange.refusal(), response) {
             (None | Some(Refusal::Malformed(_)), Some(response)) => {
-                answered(ready!(response.poll(cx)), this.exchange)
+                answered(ready!(response.as_mut().poll(cx)), exchange)
             }
-            (Some(refusal), _) => refused(refusal, this.exchange),
+            (Some(refusal), _) => refused(refusal, exchange),
             // A refusal is never taken back.
             (None, None) => return Poll::Pending,
         };

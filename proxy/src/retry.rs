@@ -100,7 +100,11 @@ impl Call<'_> {
     ///
     /// # Errors
     /// The last attempt's, when there was no response.
-    pub async fn drive(&self, journal: &mut Journal) -> Result<Response<UpstreamBody>, Refusal> {
+    pub async fn drive(
+        &mut self,
+        journal: &mut Journal,
+    ) -> Result<Response<UpstreamBody>, Refusal> {
+        let cluster = self.cluster;
         let mut tried = Vec::new();
         let mut replayed = false;
         let mut reserved: Option<Reserved<'_>> = None;
@@ -145,7 +149,7 @@ impl Call<'_> {
                 }
                 Verdict::Retry { after, reservation } => {
                     let reservation = Some(reservation);
-                    reserved = Some(Reserved { cluster: self.cluster, reservation });
+                    reserved = Some(Reserved { cluster, reservation });
                     let event = Event::RetryScheduled { cluster: self.cluster.id, after };
                     self.cluster.emit(Instant::now(), &event);
                     if let Ok(response) = outcome {
@@ -183,31 +187,35 @@ impl Call<'_> {
     }
 
     async fn attempt(
-        &self,
+        &mut self,
         placement: Placement,
         kind: AttemptKind,
         anew: bool,
         tried: &mut Vec<EndpointId>,
         journal: &mut Journal,
     ) -> Outcome {
-        let first = self.send(placement, kind, anew, journal.attempts);
         match self.hedge.and_then(|hedge| self.cluster.hedge_delay(hedge)) {
-            None => first.await,
-            // In a box, like everything that is rare and awaited on the path of a request: hyper
-            // moves the future of each request into its connection, and all branches with it.
-            Some(delay) => Box::pin(self.race(first, delay, tried, journal)).await,
+            None => self.send(placement, kind, anew, journal.attempts).await,
+            // In a box, like everything that is rare and awaited on the path of a request: see
+            // `stack::Stack::call`.
+            Some(delay) => {
+                let first = self.send(placement, kind, anew, journal.attempts);
+                Box::pin(self.race(first, delay, tried, journal)).await
+            }
         }
     }
 
     /// One attempt, as the `nth`; on a connection that was not idle before, if `anew`.
     fn send(
-        &self,
+        &mut self,
         mut placement: Placement,
         kind: AttemptKind,
         anew: bool,
         nth: u32,
-    ) -> impl Future<Output = Outcome> + use<'_> {
-        let mut head = self.head.clone();
+    ) -> impl Future<Output = Outcome> + use<> {
+        // The copy is for a later attempt: the original has room for what is added to it.
+        let kept = self.head.clone();
+        let mut head = std::mem::replace(&mut self.head, kept);
         if let Some(span) = self.span {
             let (cluster, endpoint) = (self.cluster.name.as_str(), placement.endpoint());
             let about =
@@ -217,7 +225,7 @@ impl Call<'_> {
             placement.trace(span);
         }
         head.headers.insert(ATTEMPT_COUNT.clone(), count(nth));
-        let request = Request::from_parts(head, self.body.attempt());
+        let request = Box::new(Request::from_parts(head, self.body.attempt()));
         let per_try = self.retry.per_try_timeout;
         let terms = Terms { deadline: self.deadline, per_try, is_grpc: self.is_grpc, anew };
         attempt(placement, request, terms)

@@ -116,22 +116,28 @@ impl Stack {
     }
 
     /// Answers one request from `peer`, by an upstream or in its place.
-    pub async fn call(
+    // What is large and lives across an await is in boxes, here and in all that is awaited from
+    // here. A future holds an argument twice, once as such and once as the variable that it
+    // becomes, and is moved as a whole into what awaits it. Without the boxes a request and its
+    // books are 6 KiB, of which most is copied several times.
+    pub fn call(
         self: Arc<Self>,
         peer: Peer,
         request: Request<Incoming>,
-    ) -> Response<ResponseBody> {
-        let mut books = Books::open(self, peer, &request);
-        let stack = books.stack.clone();
-        let answer = stack.forward(peer, request, &mut books).await;
-        match answer {
-            Ok(response) => response.map(|body| ResponseBody::upstream(body, books)),
-            Err(refusal) => {
-                tracing::debug!(%refusal, "request refused");
-                let fallback = books.fallback(&stack, &refusal);
-                let response = fallback.unwrap_or_else(|| refused(&refusal, &books.journal));
-                books.close(RequestOutcome::Refused(refusal.flag()), Some(response.status()));
-                response
+    ) -> impl Future<Output = Response<ResponseBody>> + Send {
+        let request = Box::new(request);
+        async move {
+            let mut books = Box::new(Books::open(self, peer, &request));
+            let stack = books.stack.clone();
+            match stack.forward(peer, request, &mut books).await {
+                Ok(response) => response.map(|body| ResponseBody::upstream(body, books)),
+                Err(refusal) => {
+                    tracing::debug!(%refusal, "request refused");
+                    let fallback = books.fallback(&stack, &refusal);
+                    let response = fallback.unwrap_or_else(|| refused(&refusal, &books.journal));
+                    books.close(RequestOutcome::Refused(refusal.flag()), Some(response.status()));
+                    response
+                }
             }
         }
     }
@@ -139,7 +145,7 @@ impl Stack {
     async fn forward(
         &self,
         peer: Peer,
-        mut request: Request<Incoming>,
+        mut request: Box<Request<Incoming>>,
         books: &mut Books,
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let route = self.route(&request)?;
@@ -160,7 +166,7 @@ impl Stack {
         let asked = Overrides::take(request.headers_mut());
         let retry = treatment.retry.for_request(&asked);
         let (head, body) = request.into_parts();
-        let call = Call {
+        let mut call = Call {
             cluster,
             subset: treatment.subset,
             key: treatment.hash.as_ref().and_then(|on| hash_key(on, peer, &head.headers)),
@@ -459,19 +465,18 @@ impl Drop for Books {
 pub struct ResponseBody(Origin);
 
 enum Origin {
-    /// An upstream's, passed through. In a box, because a response is moved several times on its
-    /// way out, and this is a third of a kilobyte.
-    Upstream(Box<(UpstreamBody, Books)>),
+    /// An upstream's, passed through.
+    Upstream { body: UpstreamBody, books: Box<Books> },
     /// Our own words.
     Own(Full<Bytes>),
 }
 
 impl ResponseBody {
-    fn upstream(body: UpstreamBody, mut books: Books) -> Self {
+    fn upstream(body: UpstreamBody, mut books: Box<Books>) -> Self {
         if body.is_over() {
             books.close_with(&body);
         }
-        Self(Origin::Upstream(Box::new((body, books))))
+        Self(Origin::Upstream { body, books })
     }
 
     fn own(text: Bytes) -> Self {
@@ -488,8 +493,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().0 {
-            Origin::Upstream(upstream) => {
-                let (body, books) = &mut **upstream;
+            Origin::Upstream { body, books } => {
                 let polled = Pin::new(&mut *body).poll_frame(cx);
                 if let (Poll::Ready(Some(Ok(frame))), Some(line)) = (&polled, &mut books.line) {
                     line.bytes_sent += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -509,14 +513,14 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Origin::Upstream(upstream) => upstream.0.is_end_stream(),
+            Origin::Upstream { body, .. } => body.is_end_stream(),
             Origin::Own(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Origin::Upstream(upstream) => upstream.0.size_hint(),
+            Origin::Upstream { body, .. } => body.size_hint(),
             Origin::Own(body) => body.size_hint(),
         }
     }

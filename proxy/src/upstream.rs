@@ -84,9 +84,11 @@ pub struct Terms {
 ///
 /// # Errors
 /// Whatever kept a response from coming. The placement is settled in every case.
+// The request is in a box, like all that is large and lives across an await on this path: see
+// `stack::Stack::call`.
 pub async fn attempt(
     mut placement: Placement,
-    request: Request<OutBody>,
+    request: Box<Request<OutBody>>,
     terms: Terms,
 ) -> Result<Response<UpstreamBody>, Failed> {
     let Terms { deadline, per_try, .. } = terms;
@@ -96,7 +98,8 @@ pub async fn attempt(
         Ok(Ok((response, lease))) => {
             placement.answered(&response);
             let status = response.status();
-            Ok(response.map(|body| UpstreamBody::new(body, status, lease, placement, deadline)))
+            let hold = Box::new(Hold { lease, placement, deadline, timer: None });
+            Ok(response.map(|body| UpstreamBody::new(body, status, hold)))
         }
         Ok(Err(failed)) => {
             match failed.cause {
@@ -129,7 +132,7 @@ fn is_callers(refusal: &Refusal) -> bool {
 
 async fn exchange(
     placement: &mut Placement,
-    request: Request<OutBody>,
+    mut request: Box<Request<OutBody>>,
     terms: Terms,
     until: Instant,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
@@ -138,7 +141,6 @@ async fn exchange(
     if terms.anew && lease.reused {
         lease = pool.replace(lease).await.map_err(unsent)?;
     }
-    let mut request = request;
     loop {
         // Only now: what was spent in our queue or on connecting is not the endpoint's any more.
         let now = Instant::now();
@@ -150,7 +152,7 @@ async fn exchange(
             return std::future::pending().await;
         }
         let reused = lease.reused;
-        let mut error = match lease.sender().try_send_request(request).await {
+        let mut error = match lease.sender().try_send_request(*request).await {
             Ok(response) => return forwardable(response, placement).map(|r| (r, lease)),
             Err(error) => error,
         };
@@ -158,7 +160,7 @@ async fn exchange(
             // Closed by the endpoint while it was idle, and not a byte was sent: a request that
             // never left may go out again on a new connection whatever its method.
             Some(unsent_request) if reused => {
-                request = unsent_request;
+                *request = unsent_request;
                 lease = pool.replace(lease).await.map_err(unsent)?;
             }
             Some(_unsent) => {
@@ -243,21 +245,29 @@ pub struct UpstreamBody {
     body: Incoming,
     status: StatusCode,
     /// `None` once the response is complete.
-    hold: Option<(Lease, Placement)>,
+    hold: Option<Box<Hold>>,
+}
+
+/// What a response keeps hold of.
+struct Hold {
+    // Dropped first: the endpoint hears that nobody waits before anybody hears of the endpoint.
+    lease: Lease,
+    placement: Placement,
     deadline: Deadline,
     /// Armed by the first wait: most bodies are there with their head and never need it.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+impl Hold {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let at = self.deadline.at;
+        self.timer.get_or_insert_with(|| Box::pin(sleep_until(at))).as_mut().poll(cx)
+    }
+}
+
 impl UpstreamBody {
-    fn new(
-        body: Incoming,
-        status: StatusCode,
-        lease: Lease,
-        placement: Placement,
-        deadline: Deadline,
-    ) -> Self {
-        let mut new = Self { body, status, hold: Some((lease, placement)), deadline, timer: None };
+    fn new(body: Incoming, status: StatusCode, hold: Box<Hold>) -> Self {
+        let mut new = Self { body, status, hold: Some(hold) };
         new.release_if_complete();
         new
     }
@@ -270,7 +280,8 @@ impl UpstreamBody {
     /// Drops it for another attempt's. A short rest is read in the background, because the
     /// connection is worth more than that; a long one costs the connection.
     pub fn discard(mut self) {
-        let Some((lease, placement)) = self.hold.take() else { return };
+        let Some(hold) = self.hold.take() else { return };
+        let Hold { lease, placement, .. } = *hold;
         placement.discarded();
         let rest = Limited::new(self.body, MOST_DISCARDED_BYTES).collect();
         task::spawn("response discard", async move {
@@ -292,15 +303,11 @@ impl UpstreamBody {
     }
 
     fn release(&mut self) {
-        if let Some((lease, placement)) = self.hold.take() {
+        if let Some(hold) = self.hold.take() {
+            let Hold { lease, placement, .. } = *hold;
             lease.give_back();
             placement.completed();
         }
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let at = self.deadline.at;
-        self.timer.get_or_insert_with(|| Box::pin(sleep_until(at))).as_mut().poll(cx)
     }
 }
 
@@ -326,8 +333,8 @@ impl Body for UpstreamBody {
             Poll::Ready(Some(Err(error))) => {
                 // The head is out already: all that is left is to cut the caller's connection, so
                 // that nobody takes the fragment for the whole.
-                if let Some((_lease, mut placement)) = this.hold.take() {
-                    placement.failed();
+                if let Some(mut hold) = this.hold.take() {
+                    hold.placement.failed();
                 }
                 Poll::Ready(Some(Err(BodyError::Upstream(error))))
             }
@@ -335,13 +342,13 @@ impl Body for UpstreamBody {
                 this.release();
                 Poll::Ready(None)
             }
-            Poll::Pending if this.hold.is_none() => Poll::Pending,
             Poll::Pending => {
-                ready!(this.poll_deadline(cx));
-                if let Some((_lease, mut placement)) = this.hold.take() {
-                    placement.timed_out(this.deadline);
-                }
-                Poll::Ready(Some(Err(BodyError::Timeout(this.deadline.limit))))
+                let Some(hold) = &mut this.hold else { return Poll::Pending };
+                ready!(hold.poll_deadline(cx));
+                let deadline = hold.deadline;
+                hold.placement.timed_out(deadline);
+                this.hold = None;
+                Poll::Ready(Some(Err(BodyError::Timeout(deadline.limit))))
             }
         }
     }

@@ -153,7 +153,9 @@ pub fn stamp(headers: &mut HeaderMap, left: Duration, is_grpc: bool) -> Result<(
     }
     let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
     headers.remove(&UPSTREAM_TIMEOUT);
-    headers.insert(EXPECTED_TIMEOUT.clone(), HeaderValue::from(ms));
+    // By way of a string, which becomes a value as it is; a number is copied once more.
+    let ms = HeaderValue::try_from(ms.to_string()).unwrap_or_else(|_| HeaderValue::from(ms));
+    headers.insert(EXPECTED_TIMEOUT.clone(), ms);
     if is_grpc {
         headers.insert(GRPC_TIMEOUT.clone(), encode_grpc_timeout(left));
     }

@@ -25,7 +25,7 @@ impl Call<'_> {
     /// Waits for `first`, and sends hedges beside it every `delay` as long as the policy and the
     /// budget allow. The first good response wins; without any, the last failure is the outcome.
     pub(super) async fn race(
-        &self,
+        &mut self,
         first: impl Future<Output = Outcome> + Send,
         delay: Duration,
         tried: &mut Vec<EndpointId>,
