@@ -1,33 +1,53 @@
-//! The figures of a page, drawn with plotters as SVG that goes inline into the HTML.
+//! The figures of a page, drawn with plotters: inline SVG for the page, SVG, PNG and CSV files
+//! beside it.
 //!
-//! From the inside out: `canvas` puts plotters' shapes on a drawing that scales, `palette` holds
-//! colours and the styles that tell series apart without them, `axis` chooses ticks, `panel` is one
-//! plot with its axes, `marks` puts faults, and what was done about them, on a time axis. Each of the
-//! others is one figure. A figure with small multiples is several drawings with equal scales, so
-//! that the page can lay them out in one column on a phone and in two on a desk.
+//! From the inside out: `canvas` takes shapes and `render` draws them, `palette` holds colours and
+//! the styles that tell series apart without them, `axis` chooses ticks, `panel` is one plot with
+//! its axes, `marks` puts faults, and what was done about them, on a time axis, `thin` shortens long
+//! series, `hover` and `table` give the values behind a drawing, `multiples` is one plot a variant
+//! over time, `sheet` is a whole figure as one picture. Each of the others is one figure. A figure with small multiples is several drawings
+//! with equal scales, so that the page can lay them out in one column on a phone and in two on a
+//! desk.
 
 mod axis;
 mod canvas;
+mod hover;
 mod marks;
+mod multiples;
 mod over_time;
 mod palette;
 mod panel;
 mod percentiles;
+mod render;
 mod share;
+mod sheet;
+mod table;
+mod thin;
 
-pub(crate) use canvas::DrawError;
+pub(crate) use canvas::Drawing;
 pub(crate) use over_time::{goodput, response};
 pub(crate) use palette::swatch;
 pub(crate) use percentiles::percentiles;
+pub(crate) use render::DrawError;
 pub(crate) use share::{share_in_total, share_over_time};
+pub(crate) use table::Table;
 
-/// A figure: one or more drawings under one caption.
+/// What is said about a figure.
 #[derive(Clone, Debug)]
-pub(crate) struct Figure {
-    /// Inline SVG, in reading order.
-    pub(crate) drawings: Vec<String>,
+pub(crate) struct FigureText {
+    /// The stem of its files, unique within a scenario.
+    pub(crate) id: String,
     /// What is shown, in a few words.
     pub(crate) title: String,
     /// How to read it, and how many runs are behind it. Plain text.
     pub(crate) caption: String,
+}
+
+/// A figure: one or more drawings under one caption, and the data behind them.
+#[derive(Clone, Debug)]
+pub(crate) struct Figure {
+    pub(crate) text: FigureText,
+    /// In reading order.
+    pub(crate) drawings: Vec<Drawing>,
+    pub(crate) data: Table,
 }

@@ -1,17 +1,23 @@
-//! One HTML file that opens from disk, on a desk, a phone and paper, with the records beside it.
+//! HTML files that open from disk, on a desk, a phone and paper, with figures, data and records
+//! beside them.
 //!
-//! In reading order: `verdict` says what was run and what came of it, `section` shows one scenario,
-//! `reproduce` says how to get the same again. The page needs no network and no script.
+//! A scenario is one page: `verdict` says what was asked and what came of it, `comparison` has the
+//! numbers, `figures` draws them, `told` follows one run, `reproduce` says how to get the same again.
+//! Records of several scenarios make a page each, and `index` is the way in. `shell` is what is
+//! around each page. A page needs no network, and says all that it says without its script.
 
+mod comparison;
+mod figures;
+mod index;
 mod reproduce;
-mod section;
+mod shell;
+mod told;
 mod verdict;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::figures::DrawError;
-use crate::html::escape;
+use crate::figures::{DrawError, Figure};
 use crate::naming::slug;
 use crate::record::{RecordError, RunRecord};
 use crate::summary::{ScenarioSummary, doubts, summarise, world_name};
@@ -19,7 +25,7 @@ use crate::summary::{ScenarioSummary, doubts, summarise, world_name};
 /// What a page says that is in no record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageExtras {
-    /// The page's heading; when empty, the title of its only scenario or a general one.
+    /// The heading of the first page; when empty, the title of the only scenario or a general one.
     pub title: String,
     /// What wrote the page, such as `meshbench 0.1.0`.
     pub generator: String,
@@ -65,9 +71,11 @@ pub enum ReportError {
     Draw(#[from] DrawError),
 }
 
-/// Writes `dir/index.html`, and every record below `dir/records`, and returns the page's path.
+/// Writes a report into a folder, and returns the path of `index.html` in it.
 ///
-/// The folders are made where they are missing. The same records and extras give the same bytes.
+/// Beside it are the records, below `records`, and every figure as SVG, PNG and CSV, below
+/// `figures`. Of several scenarios each has a page of its own, which the index links to. The folders
+/// are made where they are missing. The same records and extras give the same bytes.
 ///
 /// # Errors
 /// When there are no records, one is of another schema, two are of the same run, a figure cannot be
@@ -78,19 +86,48 @@ pub fn write_page(
     dir: &Path,
 ) -> Result<PathBuf, ReportError> {
     let names = file_names(records)?;
-    let html = page(records, &names, extras)?;
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ReportError::Io { path, source }
-    };
-    let folder = dir.join("records");
-    fs::create_dir_all(&folder).map_err(failed(&folder))?;
+    let pages = pages(records, &names, extras)?;
+    let files = Files { dir };
     for (record, name) in records.iter().zip(&names) {
-        record.write(&folder.join(name))?;
+        record.write(&files.below("records", name)?)?;
     }
-    let path = dir.join("index.html");
-    fs::write(&path, html).map_err(failed(&path))?;
-    Ok(path)
+    for page in &pages {
+        for figure in &page.figures {
+            let folder = format!("figures/{}", page.folder);
+            let write = |ending: &str, bytes: &[u8]| {
+                files.write(&folder, &format!("{}.{ending}", slug(&figure.text.id)), bytes)
+            };
+            let sheet = figure.sheet();
+            write("svg", sheet.svg()?.as_bytes())?;
+            write("png", &sheet.png()?)?;
+            write("csv", figure.data.to_csv()?.as_bytes())?;
+        }
+        files.write("", &page.file, page.html.as_bytes())?;
+    }
+    Ok(dir.join(INDEX))
+}
+
+/// The way into a report.
+const INDEX: &str = "index.html";
+
+/// Where a report is written.
+struct Files<'d> {
+    dir: &'d Path,
+}
+
+impl Files<'_> {
+    /// The path of a file in a folder of the report, which is made.
+    fn below(&self, folder: &str, name: &str) -> Result<PathBuf, ReportError> {
+        let folder = self.dir.join(folder);
+        fs::create_dir_all(&folder)
+            .map_err(|source| ReportError::Io { path: folder.clone(), source })?;
+        Ok(folder.join(name))
+    }
+
+    fn write(&self, folder: &str, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
+        let path = self.below(folder, name)?;
+        fs::write(&path, bytes).map_err(|source| ReportError::Io { path, source })
+    }
 }
 
 /// A file name for each record, all different.
@@ -129,53 +166,87 @@ fn file_names(records: &[RunRecord]) -> Result<Vec<String>, ReportError> {
     Ok(names)
 }
 
-/// What all parts of the page are made from.
-struct Content<'r> {
-    records: &'r [RunRecord],
-    names: &'r [String],
-    scenarios: &'r [ScenarioSummary],
-    extras: &'r PageExtras,
-    doubts: Vec<String>,
+/// One page and what is drawn on it.
+struct Written {
+    file: String,
+    html: String,
+    /// Where its figures are, below `figures`.
+    folder: String,
+    figures: Vec<Figure>,
 }
 
-fn page(
+/// What all parts of a scenario's page are made from.
+struct Content<'r> {
+    scenario: &'r ScenarioSummary,
+    /// The scenario's runs, each with the name of its file.
+    runs: Vec<(&'r RunRecord, &'r str)>,
+    extras: &'r PageExtras,
+    /// What to distrust about the scenario.
+    doubts: Vec<String>,
+    /// Where its figures are, from the page.
+    folder: String,
+}
+
+fn pages(
     records: &[RunRecord],
     names: &[String],
     extras: &PageExtras,
-) -> Result<String, ReportError> {
+) -> Result<Vec<Written>, ReportError> {
     let scenarios = summarise(records);
     let doubts = doubts(records, &scenarios);
-    let content = Content { records, names, scenarios: &scenarios, extras, doubts };
-    let mut body = verdict::html(&content);
+    let alone = scenarios.len() == 1;
+    let mut pages = Vec::new();
     for scenario in &scenarios {
-        body.push_str(&section::html(scenario)?);
+        let name = &scenario.scenario.name;
+        let runs = records.iter().zip(names).filter(|(r, _)| r.scenario.name == *name);
+        let about_it = |doubt: &&String| {
+            alone || doubt.strip_prefix(name).is_some_and(|rest| rest.starts_with([':', ',']))
+        };
+        let content = Content {
+            scenario,
+            runs: runs.map(|(record, file)| (record, file.as_str())).collect(),
+            extras,
+            doubts: doubts.iter().filter(about_it).cloned().collect(),
+            folder: slug(name),
+        };
+        let file = if alone { INDEX.to_owned() } else { file_of(scenario) };
+        pages.push(written(&content, file, alone)?);
     }
-    body.push_str(&reproduce::html(&content));
-    body.push_str(&footer(extras));
-    Ok(format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n\
-         </html>\n",
-        escape(&content.title()),
-        include_str!("page/style.css"),
-    ))
+    if !alone {
+        let html = index::html(&scenarios, records, extras, &doubts);
+        let (file, folder) = (INDEX.to_owned(), String::new());
+        pages.push(Written { file, html, folder, figures: Vec::new() });
+    }
+    Ok(pages)
 }
 
-impl Content<'_> {
-    fn title(&self) -> String {
-        match (self.extras.title.as_str(), self.scenarios) {
-            ("", [only]) => only.scenario.title.clone(),
-            ("", all) => format!("{} scenarios", all.len()),
-            (title, _) => title.to_owned(),
-        }
-    }
+/// The page of one scenario; `alone` when it is the only one of the report.
+fn written(content: &Content<'_>, file: String, alone: bool) -> Result<Written, ReportError> {
+    let scenario = content.scenario;
+    let figures = figures::all(scenario);
+    let title = match content.extras.title.as_str() {
+        title if alone && !title.is_empty() => title.to_owned(),
+        _ => scenario.scenario.title.clone(),
+    };
+    let page = shell::Page {
+        title,
+        lead: verdict::lead(content, alone),
+        up: (!alone).then(|| (INDEX, "All scenarios".to_owned())),
+        parts: vec![
+            ("verdict", "Verdict", verdict::html(content, alone)),
+            ("comparison", "Comparison", comparison::html(scenario)),
+            ("figures", "Figures", figures::html(content, &figures)?),
+            ("told", "One run, told", told::html(content)),
+            ("reproduce", "Reproduce", reproduce::html(content)),
+        ],
+    };
+    let html = page.html(content.extras);
+    Ok(Written { file, html, folder: content.folder.clone(), figures })
 }
 
-/// The anchor of a scenario's section.
-fn anchor(scenario: &ScenarioSummary) -> String {
-    format!("scenario-{}", slug(&scenario.scenario.name))
+/// The page of a scenario that is one of several. Never `index.html`.
+fn file_of(scenario: &ScenarioSummary) -> String {
+    format!("scenario-{}.html", slug(&scenario.scenario.name))
 }
 
 /// A verdict as sign and word, for those who do not see the colour.
@@ -185,27 +256,3 @@ fn verdict_mark(passed: bool) -> &'static str {
         false => "<span class=\"fail\">✗ failed</span>",
     }
 }
-
-fn footer(extras: &PageExtras) -> String {
-    let generator = match extras.generator.as_str() {
-        "" => String::new(),
-        name => format!("<p>Written by {}.</p>\n", escape(name)),
-    };
-    format!("<footer>\n<h2>What the words mean</h2>\n{WORDS}{generator}</footer>\n")
-}
-
-const WORDS: &str = "<dl>\n\
-<dt>Response time</dt><dd>From the instant at which a request was planned, not from when it was \
-sent, to the last byte of its answer. A client that falls behind cannot hide that. Requests without \
-an answer count with the time after which they were given up.</dd>\n\
-<dt>Success</dt><dd>Answered below 400 and before the deadline, of all that were planned. What was \
-never sent counts against it.</dd>\n\
-<dt>Late</dt><dd>Answered well, but after the deadline; a failure.</dd>\n\
-<dt>Timeout</dt><dd>Given up by the caller; a failure.</dd>\n\
-<dt>Wasted</dt><dd>Requests that a backend had begun and nobody waited for any more.</dd>\n\
-<dt>Goodput</dt><dd>Successes per second, by the time at which the requests were planned.</dd>\n\
-<dt>Share</dt><dd>Requests that arrived at one backend, of all that arrived at its service, by the \
-backends' own logs.</dd>\n\
-<dt>p99</dt><dd>99 of 100 requests took at most this long. Percentiles of several runs come from \
-their merged histograms, never from averages of percentiles.</dd>\n\
-</dl>\n";

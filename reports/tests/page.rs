@@ -4,6 +4,7 @@
 mod synthetic;
 
 use std::fs;
+use std::path::Path;
 
 use reports::record::{Interval, Served};
 use reports::{PageExtras, ReportError, RunRecord, write_page};
@@ -20,24 +21,25 @@ fn page(records: &[RunRecord], extras: &PageExtras) -> String {
 
 /// Everything that must hold for any page.
 fn assert_sound(html: &str) {
-    for bad in ["NaN", "inf ", ">inf", "http://", "https://", "<script", "-0.0"] {
-        assert!(!html.contains(bad), "the page contains {bad}");
+    let body = html.split_once("<body>").expect("a body").1;
+    let (body, script) = body.split_once("<script>").expect("a script");
+    for bad in ["NaN", "inf ", ">inf", "http://", "https://", "<script", "-0.0", "null, null"] {
+        assert!(!body.contains(bad), "the page contains {bad}");
     }
-    assert_well_formed(html);
+    assert_eq!(script.matches("</script>").count(), 1, "nothing ends the script early");
+    assert_well_formed(body);
 }
 
 /// Every element that opens closes in order. Enough of a parser for a page that quotes all its
 /// attributes and escapes all its text.
 fn assert_well_formed(html: &str) {
     let mut open: Vec<&str> = Vec::new();
-    let body = html.split_once("<body>").expect("a body").1;
-    let body = body.split_once("</body>").expect("an end").0;
-    for tag in body.split('<').skip(1) {
+    for tag in html.split('<').skip(1) {
         let (tag, _) = tag.split_once('>').unwrap_or_else(|| panic!("unclosed tag: {tag:.60}"));
         let name = tag.split([' ', '/']).find(|n| !n.is_empty()).unwrap_or_default();
         if tag.starts_with('/') {
             assert_eq!(Some(name), open.pop(), "</{name}> closes another element");
-        } else if !tag.ends_with('/') && name != "br" {
+        } else if !tag.ends_with('/') && name != "br" && !name.starts_with('!') {
             assert_eq!(tag.matches('"').count() % 2, 0, "an attribute is not quoted: {tag:.60}");
             open.push(name);
         }
@@ -66,6 +68,10 @@ fn a_page_has_every_figure_and_number() {
     assert!(html.contains("web-0 slow: constant 2000 ms"));
     assert!(html.contains("\ndeadline and timeout 1 s\n"));
     assert!(!html.contains("What to distrust"));
+    // In the order of the questions that a reader has.
+    let places = ["verdict", "comparison", "figures", "told", "reproduce"];
+    let places = places.map(|id| html.find(&format!("<section id=\"{id}\"")).expect(id));
+    assert!(places.is_sorted());
 }
 
 #[test]
@@ -81,6 +87,13 @@ fn the_records_lie_beside_the_page_and_make_the_same_page_again() {
     let again = write_page(&read, &PageExtras::default(), second.path()).unwrap();
     let (page, again) = (fs::read_to_string(page).unwrap(), fs::read_to_string(again).unwrap());
     assert!(page == again, "the same records gave another page");
+    let figures = first.path().join("figures").join("skewed-latency");
+    for file in ["percentiles.svg", "percentiles.png", "response-over-time.csv"] {
+        let of = |dir: &Path| fs::read(dir.join("figures/skewed-latency").join(file)).expect(file);
+        assert!(of(first.path()) == of(second.path()), "{file} differs");
+        assert!(page.contains(&format!("href=\"figures/skewed-latency/{file}\"")));
+    }
+    assert_eq!(fs::read_dir(figures).unwrap().count(), 3 * page.matches("<figure>").count());
     for record in &all {
         assert!(page.contains(&format!("href=\"records/{}\"", record.file_name())));
     }
@@ -139,7 +152,7 @@ fn what_was_not_run_is_said_at_the_top() {
         ..PageExtras::default()
     };
     let html = page(&records(&SMALL, &FOUR[2..], &[1, 2, 3, 4, 5]), &extras);
-    let (top, _) = html.split_once("class=\"scenario\"").expect("a scenario");
+    let (top, _) = html.split_once("<section id=\"comparison\"").expect("a comparison");
     assert!(top.contains("not everything was run"));
     assert!(top.contains("skewed-latency, peak_ewma, seed 5"));
     assert!(top.contains("the engine panicked"));
@@ -210,6 +223,35 @@ fn many_variants_services_and_faults_are_drawn() {
     assert_sound(&html);
     assert_eq!(html.matches("<svg ").count(), 1 + 2 + 9 * 4);
     assert!(html.contains("other faults"));
+}
+
+#[test]
+fn several_scenarios_have_a_page_each_and_an_index() {
+    let mut all = records(&SMALL, &FOUR[..3], &[1, 2]);
+    all.extend(records(&THREE, &FOUR[1..], &[1]));
+    let extras = PageExtras { not_run: vec!["a, b".to_owned()], ..PageExtras::default() };
+    let dir = tempfile::tempdir().unwrap();
+    let index = fs::read_to_string(write_page(&all, &extras, dir.path()).unwrap()).unwrap();
+    assert_sound(&index);
+    for name in ["skewed-latency", "gray-failure"] {
+        let file = format!("scenario-{name}.html");
+        assert!(index.contains(&format!("<a href=\"{file}\">{name}</a>")));
+        let page = fs::read_to_string(dir.path().join(file)).unwrap();
+        assert_sound(&page);
+        assert!(page.contains("<a href=\"index.html\">All scenarios</a>"));
+        assert!(!page.contains("not everything was run"), "that is said on the first page");
+    }
+    assert!(index.contains("not everything was run"));
+    // The two variants that both have are columns; the other two stand in the last one.
+    let matrix = index.split_once("<section id=\"matrix\"").expect("a matrix").1;
+    let heads = matrix.split_once("</thead>").expect("a head").0;
+    assert_eq!(heads.matches("<th scope=\"col\">").count(), 1 + 2 + 1);
+    assert!(matrix.contains("<li>peak_ewma: "));
+    // What is doubtful about one scenario does not stand on the page of another.
+    let gray = fs::read_to_string(dir.path().join("scenario-gray-failure.html")).unwrap();
+    assert!(gray.contains("only 1 seed per variant"));
+    let skewed = fs::read_to_string(dir.path().join("scenario-skewed-latency.html")).unwrap();
+    assert!(!skewed.contains("only 1 seed per variant"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use plotters::style::RGBColor;
 
-use super::canvas::{Align, DrawError, Font, Stroke};
+use super::canvas::{Align, Font, Stroke};
 use super::palette::{Dash, INK, LIMIT, MUTED, Marker, SHADE};
 use super::panel::{GAP, Panel, ROW, TEXT, fitted, font};
 use crate::record::Event;
@@ -42,11 +42,11 @@ impl Rows {
 
     /// Draws them and shades the plot; before anything that should lie above the shade. `acts` is
     /// what the plot's sidecar did.
-    pub(super) fn draw(&self, panel: &Panel<'_, '_>, acts: &[Event]) -> Result<(), DrawError> {
+    pub(super) fn draw(&self, panel: &Panel<'_>, acts: &[Event]) {
         let first = panel.top - GAP - self.count() as f64 * ROW;
         let middle = |row: usize| first + (row as f64 + 0.5) * ROW;
         for (row, lane) in self.faults.iter().enumerate() {
-            draw_lane(panel, lane, middle(row))?;
+            draw_lane(panel, lane, middle(row));
         }
         // Those that matter most lie on top.
         for (kinds, marker, color) in MARKS {
@@ -55,11 +55,10 @@ impl Rows {
                 let x = panel.x_at(event.at_ms as f64 / 1e3);
                 // A run may go on after the last interval of its plan.
                 if x <= panel.right {
-                    panel.canvas.marker(marker, (x, middle(self.faults.len())), color, 3.5)?;
+                    panel.canvas.marker(marker, (x, middle(self.faults.len())), color, 3.5);
                 }
             }
         }
-        Ok(())
     }
 
     /// What shade and marks are.
@@ -112,7 +111,7 @@ fn lanes(faults: &[Event]) -> Vec<Lane> {
 }
 
 /// One row of bars, and their shades.
-fn draw_lane(panel: &Panel<'_, '_>, lane: &Lane, middle: f64) -> Result<(), DrawError> {
+fn draw_lane(panel: &Panel<'_>, lane: &Lane, middle: f64) {
     for (at, until) in &lane.spans {
         let x = panel.x_at(*at as f64 / 1e3);
         match until {
@@ -120,19 +119,19 @@ fn draw_lane(panel: &Panel<'_, '_>, lane: &Lane, middle: f64) -> Result<(), Draw
                 let end = panel.x_at(*until as f64 / 1e3).max(x + 1.0);
                 let half = ROW / 2.0 - 2.0;
                 let bar = ((x, middle - half), (end, middle + half));
-                panel.canvas.block(bar, SHADE, 0.35)?;
-                panel.canvas.block(((x, panel.top), (end, panel.bottom)), SHADE, 0.14)?;
+                panel.canvas.block(bar, SHADE, 0.35);
+                panel.canvas.block(((x, panel.top), (end, panel.bottom)), SHADE, 0.14);
                 for edge in [x, end] {
                     let line = [(edge, middle + half), (edge, panel.bottom)];
                     let stroke = Stroke { color: SHADE, width: 1.0, dash: Dash::FINE };
-                    panel.canvas.line(&line, stroke)?;
+                    panel.canvas.line(&line, stroke);
                 }
             }
             None => {
                 let line = [(x, middle), (x, panel.bottom)];
                 let stroke = Stroke { color: LIMIT, width: 1.0, dash: Dash::FINE };
-                panel.canvas.line(&line, stroke)?;
-                panel.canvas.marker(Marker::Triangle, (x, middle), LIMIT, 4.0)?;
+                panel.canvas.line(&line, stroke);
+                panel.canvas.marker(Marker::Triangle, (x, middle), LIMIT, 4.0);
             }
         }
     }
@@ -141,8 +140,8 @@ fn draw_lane(panel: &Panel<'_, '_>, lane: &Lane, middle: f64) -> Result<(), Draw
 
 /// Names a row, over its bars, which are light enough to read through: from where the first begins,
 /// or about the middle of an only bar that is too short, and always within the drawing.
-fn name(panel: &Panel<'_, '_>, lane: &Lane, y: f64) -> Result<(), DrawError> {
-    let Some((at, until)) = lane.spans.first() else { return Ok(()) };
+fn name(panel: &Panel<'_>, lane: &Lane, y: f64) {
+    let Some((at, until)) = lane.spans.first() else { return };
     let ink = Font { color: INK, size: TEXT - 1.0, ..font(Align::Left) };
     let label = fitted(&lane.label, ink, panel.canvas.width - 4.0);
     let width = ink.width(&label);

@@ -1,121 +1,89 @@
-//! Response time and goodput over time, one small plot a variant, all with the same scales.
+//! Response time and goodput over time, one small plot a variant.
 
-use plotters::style::RGBColor;
-
-use super::Figure;
 use super::axis::Axis;
-use super::canvas::{Align, Alternative, DrawError, Font, Stroke, draw};
-use super::marks::Rows;
-use super::palette::{Dash, INK, LIMIT, Look, MUTED, look};
-use super::panel::{Panel, Place, ROW, WIDTH, font, heading};
-use crate::format::{mean_count, plural, significant, span};
+use super::canvas::Stroke;
+use super::multiples::{Line, Plot, Spec, multiples};
+use super::palette::{Dash, MUTED, look};
+use super::{Figure, FigureText};
+use crate::format::{mean_count, significant, span};
 use crate::summary::{Band, ScenarioSummary, VariantSummary};
 
-/// The time axis that all plots of a scenario share.
-pub(super) fn time_axis(scenario: &ScenarioSummary) -> Axis {
-    let ends = scenario.variants.iter().map(|v| v.timeline.end_s);
-    Axis::up_to(ends.fold(0.0, f64::max).max(1e-3), 6, "time of the run, s")
-}
-
-/// Draws median and 99th percentile of each interval.
-///
-/// # Errors
-/// When plotters refuses to draw.
-pub(crate) fn response(scenario: &ScenarioSummary) -> Result<Figure, DrawError> {
-    let x = time_axis(scenario);
+/// Median and 99th percentile of each interval.
+pub(crate) fn response(scenario: &ScenarioSummary) -> Figure {
     let y = response_axis(scenario);
-    let rows = Rows::of(scenario);
-    let title = "Response time over time".to_owned();
-    let place = Place { top: ROW + 2.0, right: 40.0, height: 150.0, rows: rows.count() };
     let deadline = scenario.plan.deadline_ms.map(|ms| ms as f64).filter(|ms| y.holds(*ms));
-    let drawings = scenario.variants.iter().map(|variant| {
-        let timeline = &variant.timeline;
-        let description = format!(
-            "{} over {}. 99th percentile {}; median {}.",
-            y.in_words(),
-            x.in_words(),
-            extent(&timeline.p99_ms, "ms"),
-            extent(&timeline.p50_ms, "ms")
-        );
-        let title = format!("{title}, {}", variant.label);
-        draw((WIDTH, place.drawing_height()), &Alternative { title, description }, |canvas| {
-            let look = look(variant.place);
-            let (p99, bound) = variant.quantile_ms(0.99);
-            let sign = if bound { "≥ " } else { "" };
-            heading(canvas, look, &variant.label, &format!("p99 {sign}{} ms", significant(p99)))?;
-            let panel = Panel::new(canvas, place, (&x, &y))?;
-            rows.draw(&panel, &variant.acts)?;
-            if let Some(ms) = deadline {
-                panel.level(ms, Stroke { color: LIMIT, width: 1.25, dash: Dash::FINE })?;
-            }
-            panel.range(&timeline.p99_ms, look.color)?;
-            panel.range(&timeline.p50_ms, look.color)?;
-            panel.median(&timeline.p50_ms, Stroke::solid(look.color, 1.25))?;
-            panel.median(&timeline.p99_ms, Stroke::solid(look.color, 2.5))?;
-            panel.name_ends(&names(&[(&timeline.p99_ms, "p99"), (&timeline.p50_ms, "p50")], look))
-        })
-    });
-    let drawings = drawings.collect::<Result<Vec<_>, _>>()?;
-    let limit = match (scenario.plan.deadline_ms, deadline) {
+    let words = match (scenario.plan.deadline_ms, deadline) {
         (Some(ms), Some(_)) => format!(" Dotted: the deadline, {}.", span(ms)),
         (Some(ms), None) => format!(" The deadline, {}, lies outside the plot.", span(ms)),
         (None, _) => String::new(),
     };
-    let caption = format!(
-        "Of the requests planned in each interval: the thick line is the 99th percentile, the thin \
-         one the median. {}{limit} {}",
-        seeds_and_bands(scenario),
-        rows.caption()
-    );
-    Ok(Figure { drawings, title, caption })
+    let text = FigureText {
+        id: "response-over-time".to_owned(),
+        title: "Response time over time".to_owned(),
+        caption: format!(
+            "Of the requests planned in each interval: the thick line is the 99th percentile, the \
+             thin one the median.{words}"
+        ),
+    };
+    let plots: Vec<Plot<'_>> = scenario.variants.iter().map(response_plot).collect();
+    let spec = Spec { scenario, text, y, height: 150.0, right: 40.0, limit: deadline, level: None };
+    multiples(spec, &plots)
 }
 
-/// Draws what was offered and what was answered well and in time.
-///
-/// # Errors
-/// When plotters refuses to draw.
-pub(crate) fn goodput(scenario: &ScenarioSummary) -> Result<Figure, DrawError> {
-    let x = time_axis(scenario);
+fn response_plot(variant: &VariantSummary) -> Plot<'_> {
+    let VariantSummary { timeline, place, .. } = variant;
+    let line = |name: &str, bands: &[Option<Band>], width| Line {
+        name: name.to_owned(),
+        unit: "ms",
+        bands: bands.to_vec(),
+        stroke: Stroke::solid(look(*place).color, width),
+        range: true,
+        named: true,
+    };
+    let (p99, bound) = variant.quantile_ms(0.99);
+    let sign = if bound { "≥ " } else { "" };
+    let lines = vec![line("p50", &timeline.p50_ms, 1.25), line("p99", &timeline.p99_ms, 2.5)];
+    Plot { variant, gist: format!("p99 {sign}{} ms", significant(p99)), lines, lost: None }
+}
+
+/// What was offered and what was answered well and in time.
+pub(crate) fn goodput(scenario: &ScenarioSummary) -> Figure {
     let series =
         |v: &VariantSummary| [v.timeline.offered_per_s.clone(), v.timeline.ok_per_s.clone()];
     let high = scenario.variants.iter().flat_map(series).flatten().flatten().map(|b| b.max);
     let y = Axis::from_zero(high.fold(0.0, f64::max), 4, "requests per second");
-    let rows = Rows::of(scenario);
-    let title = "Offered load and goodput over time".to_owned();
-    let place = Place { top: ROW + 2.0, right: 58.0, height: 130.0, rows: rows.count() };
-    let drawings = scenario.variants.iter().map(|variant| {
-        let timeline = &variant.timeline;
-        let description = format!(
-            "{} over {}. Offered {}; answered well and in time {}.",
-            y.in_words(),
-            x.in_words(),
-            extent(&timeline.offered_per_s, "per second"),
-            extent(&timeline.ok_per_s, "per second")
-        );
-        let title = format!("{title}, {}", variant.label);
-        draw((WIDTH, place.drawing_height()), &Alternative { title, description }, |canvas| {
-            let look = look(variant.place);
-            heading(canvas, look, &variant.label, &lost(variant))?;
-            let panel = Panel::new(canvas, place, (&x, &y))?;
-            rows.draw(&panel, &variant.acts)?;
-            losses(&panel, timeline_pairs(variant))?;
-            let offered = Stroke { color: MUTED, width: 1.25, dash: Dash::FINE };
-            panel.median(&timeline.offered_per_s, offered)?;
-            panel.range(&timeline.ok_per_s, look.color)?;
-            panel.median(&timeline.ok_per_s, Stroke::solid(look.color, 2.25))?;
-            let mut ends = names(&[(&timeline.ok_per_s, "goodput")], look);
-            ends.extend(end(&timeline.offered_per_s, "offered", font(Align::Left)));
-            panel.name_ends(&ends)
-        })
-    });
-    let drawings = drawings.collect::<Result<Vec<_>, _>>()?;
-    let caption = format!(
-        "Offered (dotted) and answered well and in time (thick), by the interval in which a \
-         request was planned; red between them is what was lost. {} {}",
-        seeds_and_bands(scenario),
-        rows.caption()
-    );
-    Ok(Figure { drawings, title, caption })
+    let text = FigureText {
+        id: "goodput-over-time".to_owned(),
+        title: "Offered load and goodput over time".to_owned(),
+        caption:
+            "Offered (dotted) and answered well and in time (thick), by the interval in which \
+                  a request was planned; red between them is what was lost."
+                .to_owned(),
+    };
+    let plots: Vec<Plot<'_>> = scenario.variants.iter().map(goodput_plot).collect();
+    let spec = Spec { scenario, text, y, height: 130.0, right: 58.0, limit: None, level: None };
+    multiples(spec, &plots)
+}
+
+fn goodput_plot(variant: &VariantSummary) -> Plot<'_> {
+    let VariantSummary { timeline, place, .. } = variant;
+    let offered = Line {
+        name: "offered".to_owned(),
+        unit: "per second",
+        bands: timeline.offered_per_s.clone(),
+        stroke: Stroke { color: MUTED, width: 1.25, dash: Dash::FINE },
+        range: false,
+        named: true,
+    };
+    let ok = Line {
+        name: "goodput".to_owned(),
+        unit: "per second",
+        bands: timeline.ok_per_s.clone(),
+        stroke: Stroke::solid(look(*place).color, 2.25),
+        range: true,
+        named: true,
+    };
+    Plot { variant, gist: lost(variant), lines: vec![offered, ok], lost: Some((0, 1)) }
 }
 
 fn lost(variant: &VariantSummary) -> String {
@@ -123,72 +91,19 @@ fn lost(variant: &VariantSummary) -> String {
     format!("lost {} per run", mean_count(lost, variant.seeds.len()))
 }
 
-/// Offered and good medians of the intervals that have both.
-fn timeline_pairs(variant: &VariantSummary) -> Vec<(Band, Band)> {
-    let timeline = &variant.timeline;
-    let pairs = timeline.offered_per_s.iter().zip(&timeline.ok_per_s);
-    pairs.filter_map(|(offered, ok)| Some(((*offered)?, (*ok)?))).collect()
-}
-
-fn losses(panel: &Panel<'_, '_>, pairs: Vec<(Band, Band)>) -> Result<(), DrawError> {
-    if pairs.len() < 2 {
-        return Ok(());
+/// An axis for times from these bands: from zero, or logarithmic when they differ much.
+pub(super) fn times_axis<'b>(bands: impl Iterator<Item = &'b Band> + Clone, title: &str) -> Axis {
+    let high = bands.clone().map(|b| b.max).fold(0.0, f64::max).max(1e-3);
+    let low = bands.map(|b| b.min).filter(|v| *v > 0.0).fold(high, f64::min);
+    if high / low > 100.0 {
+        Axis::logarithmic(low, high, &format!("{title} (logarithmic)"))
+    } else {
+        Axis::from_zero(high, 4, title)
     }
-    let upper = pairs.iter().map(|(offered, _)| panel.at((offered.at_s, offered.median)));
-    let lower = pairs.iter().rev().map(|(_, ok)| panel.at((ok.at_s, ok.median)));
-    let outline: Vec<(f64, f64)> = upper.chain(lower).collect();
-    panel.canvas.fill(&outline, LIMIT, 0.25)
 }
 
 fn response_axis(scenario: &ScenarioSummary) -> Axis {
-    let timelines = || scenario.variants.iter().map(|v| &v.timeline);
-    let bands = || timelines().flat_map(|t| t.p50_ms.iter().chain(&t.p99_ms)).flatten();
-    let high = bands().map(|b| b.max).fold(0.0, f64::max).max(1e-3);
-    let low = bands().map(|b| b.min).filter(|v| *v > 0.0).fold(high, f64::min);
-    if high / low > 100.0 {
-        Axis::logarithmic(low, high, "response time, ms (logarithmic)")
-    } else {
-        Axis::from_zero(high, 4, "response time, ms")
-    }
-}
-
-/// Names for the last values of series, in the looks of their variant.
-fn names(series: &[(&[Option<Band>], &str)], look: Look) -> Vec<(f64, String, Font)> {
-    let color: RGBColor = look.color;
-    let font = Font { color, ..font(Align::Left) };
-    series.iter().filter_map(|(bands, name)| end(bands, name, font)).collect()
-}
-
-fn end(series: &[Option<Band>], name: &str, font: Font) -> Option<(f64, String, Font)> {
-    let last = series.iter().flatten().last()?;
-    let font = Font { color: if font.bold { INK } else { font.color }, ..font };
-    Some((last.median, name.to_owned(), font))
-}
-
-fn extent(series: &[Option<Band>], unit: &str) -> String {
-    let medians = || series.iter().flatten().map(|b| b.median);
-    let (low, high) = (medians().fold(f64::INFINITY, f64::min), medians().fold(0.0, f64::max));
-    if low.is_finite() {
-        format!("{} to {} {unit}", significant(low), significant(high))
-    } else {
-        "without a value".to_owned()
-    }
-}
-
-/// How many runs are behind a line, and what its band is.
-pub(super) fn seeds_and_bands(scenario: &ScenarioSummary) -> String {
-    let seeds = || scenario.variants.iter().map(|v| v.seeds.len());
-    let (fewest, most) = (seeds().min().unwrap_or(0), seeds().max().unwrap_or(0));
-    match (fewest, most) {
-        (_, 1) => "1 run per variant.".to_owned(),
-        (low, high) if low == high => format!(
-            "{} per variant: lines are the median over them, bands reach from the smallest to the \
-             largest.",
-            plural(high, "run")
-        ),
-        (low, high) => format!(
-            "{low} to {high} runs per variant: lines are the median over them, bands reach from \
-             the smallest to the largest."
-        ),
-    }
+    let timelines = scenario.variants.iter().map(|v| &v.timeline);
+    let bands = timelines.flat_map(|t| t.p50_ms.iter().chain(&t.p99_ms)).flatten();
+    times_axis(bands, "response time, ms")
 }

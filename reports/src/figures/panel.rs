@@ -1,7 +1,7 @@
 //! One plot: a frame with two axes, and what goes between them.
 
 use super::axis::Axis;
-use super::canvas::{Align, Canvas, DrawError, Font, Point, Stroke};
+use super::canvas::{Align, Canvas, Font, Point, Stroke};
 use super::palette::{Dash, GRID, INK, Look, MUTED, PAPER, SHADE};
 use crate::summary::Band;
 
@@ -43,8 +43,8 @@ impl Place {
 }
 
 /// The plot.
-pub(super) struct Panel<'c, 's> {
-    pub(super) canvas: &'c Canvas<'s>,
+pub(super) struct Panel<'c> {
+    pub(super) canvas: &'c Canvas,
     x: &'c Axis,
     y: &'c Axis,
     pub(super) left: f64,
@@ -58,13 +58,9 @@ pub(super) fn font(align: Align) -> Font {
     Font { size: TEXT, color: MUTED, bold: false, align }
 }
 
-impl<'c, 's> Panel<'c, 's> {
+impl<'c> Panel<'c> {
     /// Draws the axes and returns the plot.
-    pub(super) fn new(
-        canvas: &'c Canvas<'s>,
-        place: Place,
-        (x, y): (&'c Axis, &'c Axis),
-    ) -> Result<Self, DrawError> {
+    pub(super) fn new(canvas: &'c Canvas, place: Place, (x, y): (&'c Axis, &'c Axis)) -> Self {
         let top = place.plot_top();
         let panel = Self {
             canvas,
@@ -75,24 +71,24 @@ impl<'c, 's> Panel<'c, 's> {
             top,
             bottom: top + place.height,
         };
-        canvas.text(&y.title, (2.0, place.top + ROW / 2.0), font(Align::Left))?;
-        panel.axes()?;
-        Ok(panel)
+        canvas.text(&y.title, (2.0, place.top + ROW / 2.0), font(Align::Left));
+        panel.axes();
+        panel
     }
 
-    fn axes(&self) -> Result<(), DrawError> {
+    fn axes(&self) {
         for (value, label) in &self.y.ticks {
             let y = self.y_at(*value);
-            self.canvas.line(&[(self.left, y), (self.right, y)], Stroke::solid(GRID, 1.0))?;
-            self.canvas.text(label, (self.left - 6.0, y), font(Align::Right))?;
+            self.canvas.line(&[(self.left, y), (self.right, y)], Stroke::solid(GRID, 1.0));
+            self.canvas.text(label, (self.left - 6.0, y), font(Align::Right));
         }
         let base = self.bottom;
         for (value, label) in &self.x.ticks {
             let x = self.x_at(*value);
-            self.canvas.line(&[(x, base), (x, base + 4.0)], Stroke::solid(SHADE, 1.0))?;
-            self.canvas.text(label, (x, base + 12.0), font(Align::Middle))?;
+            self.canvas.line(&[(x, base), (x, base + 4.0)], Stroke::solid(SHADE, 1.0));
+            self.canvas.text(label, (x, base + 12.0), font(Align::Middle));
         }
-        self.canvas.line(&[(self.left, base), (self.right, base)], Stroke::solid(SHADE, 1.0))?;
+        self.canvas.line(&[(self.left, base), (self.right, base)], Stroke::solid(SHADE, 1.0));
         let middle = ((self.left + self.right) / 2.0, base + 30.0);
         self.canvas.text(&self.x.title, middle, font(Align::Middle))
     }
@@ -113,49 +109,48 @@ impl<'c, 's> Panel<'c, 's> {
     }
 
     /// A horizontal line across the plot.
-    pub(super) fn level(&self, value: f64, stroke: Stroke) -> Result<(), DrawError> {
+    pub(super) fn level(&self, value: f64, stroke: Stroke) {
         let y = self.y_at(value);
         self.canvas.line(&[(self.left, y), (self.right, y)], stroke)
     }
 
     /// A line through values.
-    pub(super) fn line(&self, values: &[Point], stroke: Stroke) -> Result<(), DrawError> {
+    pub(super) fn line(&self, values: &[Point], stroke: Stroke) {
         let points: Vec<Point> = values.iter().map(|v| self.at(*v)).collect();
         self.canvas.line(&points, stroke)
     }
 
     /// The range over seeds, as a light area; gaps stay gaps.
-    pub(super) fn range(
-        &self,
-        series: &[Option<Band>],
-        color: plotters::style::RGBColor,
-    ) -> Result<(), DrawError> {
+    pub(super) fn range(&self, series: &[Option<Band>], color: plotters::style::RGBColor) {
         for part in parts(series) {
             let upper = part.iter().map(|b| self.at((b.at_s, b.max)));
             let lower = part.iter().rev().map(|b| self.at((b.at_s, b.min)));
             let outline: Vec<Point> = upper.chain(lower).collect();
-            self.canvas.fill(&outline, color, 0.25)?;
+            self.canvas.fill(&outline, color, 0.25);
         }
-        Ok(())
     }
 
     /// The median over seeds; gaps stay gaps, and an interval alone between gaps is a dot.
-    pub(super) fn median(&self, series: &[Option<Band>], stroke: Stroke) -> Result<(), DrawError> {
+    pub(super) fn median(&self, series: &[Option<Band>], stroke: Stroke) {
         for part in parts(series) {
             let values: Vec<Point> = part.iter().map(|b| (b.at_s, b.median)).collect();
             match values.as_slice() {
                 [alone] => {
                     let dot = super::palette::Marker::Disc;
-                    self.canvas.marker(dot, self.at(*alone), stroke.color, stroke.width)?;
+                    self.canvas.marker(dot, self.at(*alone), stroke.color, stroke.width);
                 }
-                values => self.line(values, stroke)?,
+                values => self.line(values, stroke),
             }
         }
-        Ok(())
+    }
+
+    /// The plot's edges, for what can be read off it.
+    pub(super) fn frame(&self) -> [f64; 4] {
+        [self.left, self.top, self.right, self.bottom]
     }
 
     /// Names the right ends of lines, moved apart where they would touch.
-    pub(super) fn name_ends(&self, names: &[(f64, String, Font)]) -> Result<(), DrawError> {
+    pub(super) fn name_ends(&self, names: &[(f64, String, Font)]) {
         let mut order: Vec<usize> = (0..names.len()).collect();
         order.sort_by(|a, b| names[*a].0.total_cmp(&names[*b].0));
         let gap = TEXT + 2.0;
@@ -165,14 +160,13 @@ impl<'c, 's> Panel<'c, 's> {
             // Room must stay for the names that come above this one.
             let above = (order.len() - 1 - left) as f64 * gap;
             let y = self.y_at(*value).min(below - gap).max(self.top + above);
-            self.canvas.text(name, (self.right + 5.0, y), *font)?;
+            self.canvas.text(name, (self.right + 5.0, y), *font);
             below = y;
         }
-        Ok(())
     }
 
     /// A remark on the plot, on a patch of paper so that lines do not cross it.
-    pub(super) fn remark(&self, text: &str, at: Point, font: Font) -> Result<(), DrawError> {
+    pub(super) fn remark(&self, text: &str, at: Point, font: Font) {
         let width = font.width(text) + 6.0;
         let left = match font.align {
             Align::Left => at.0 - 3.0,
@@ -181,35 +175,25 @@ impl<'c, 's> Panel<'c, 's> {
         };
         let half = font.size * 0.6;
         let corners = ((left, at.1 - half), (left + width, at.1 + half));
-        self.canvas.block(corners, PAPER, 0.8)?;
+        self.canvas.block(corners, PAPER, 0.8);
         self.canvas.text(text, at, font)
     }
 }
 
 /// A short piece of a line with its marker, as in the legend.
-pub(super) fn sample(
-    canvas: &Canvas<'_>,
-    (x, y): Point,
-    look: Look,
-    dash: Dash,
-) -> Result<(), DrawError> {
+pub(super) fn sample(canvas: &Canvas, (x, y): Point, look: Look, dash: Dash) {
     let stroke = Stroke { color: look.color, width: 2.25, dash };
-    canvas.line(&[(x, y), (x + 26.0, y)], stroke)?;
+    canvas.line(&[(x, y), (x + 26.0, y)], stroke);
     canvas.marker(look.marker, (x + 13.0, y), look.color, 4.5)
 }
 
 /// The heading of one of several small plots: whose it is, and its gist as a number at the right.
-pub(super) fn heading(
-    canvas: &Canvas<'_>,
-    look: Look,
-    name: &str,
-    gist: &str,
-) -> Result<(), DrawError> {
-    sample(canvas, (2.0, ROW / 2.0), look, Dash::SOLID)?;
+pub(super) fn heading(canvas: &Canvas, look: Look, name: &str, gist: &str) {
+    sample(canvas, (2.0, ROW / 2.0), look, Dash::SOLID);
     let right = font(Align::Right);
     let bold = Font { color: INK, bold: true, ..font(Align::Left) };
     let room = canvas.width - 46.0 - right.width(gist);
-    canvas.text(&fitted(name, bold, room), (36.0, ROW / 2.0), bold)?;
+    canvas.text(&fitted(name, bold, room), (36.0, ROW / 2.0), bold);
     canvas.text(gist, (canvas.width - 2.0, ROW / 2.0), right)
 }
 

@@ -2,10 +2,12 @@
 //! last, all variants on one plot.
 
 use super::axis::Axis;
-use super::canvas::{Align, Alternative, DrawError, Font, Stroke, draw};
+use super::canvas::{Align, Alternative, Canvas, Font, Stroke, draw};
+use super::hover::{Hover, Series};
 use super::palette::{Dash, INK, LIMIT, look};
 use super::panel::{Panel, Place, ROW, WIDTH, fitted, font, sample};
-use super::{Figure, canvas::Canvas};
+use super::table::{Cell, Table};
+use super::{Figure, FigureText};
 use crate::format::{SUPPORT, as_ms, plural, significant, span, supported};
 use crate::summary::{ScenarioSummary, VariantSummary};
 
@@ -23,11 +25,11 @@ const NAMED: [(f64, &str); 7] = [
 /// Points on a curve over its whole length.
 const POINTS: usize = 400;
 
+/// Places at which values can be read off, over the length of the longest curve.
+const READABLE: usize = 60;
+
 /// Draws the curves of all variants.
-///
-/// # Errors
-/// When plotters refuses to draw.
-pub(crate) fn percentiles(scenario: &ScenarioSummary) -> Result<Figure, DrawError> {
+pub(crate) fn percentiles(scenario: &ScenarioSummary) -> Figure {
     let variants = &scenario.variants;
     let reach = variants.iter().map(reach).fold(0.0, f64::max).max(1.0);
     let x = percentile_axis(reach);
@@ -39,31 +41,80 @@ pub(crate) fn percentiles(scenario: &ScenarioSummary) -> Result<Figure, DrawErro
     let title = "Response time by percentile".to_owned();
     let alternative =
         Alternative { title: title.clone(), description: description(variants, &x, &y) };
-    let drawing = draw((WIDTH, place.drawing_height()), &alternative, |canvas| {
-        legend(canvas, variants)?;
-        let panel = Panel::new(canvas, place, (&x, &y))?;
+    let drawing = draw((WIDTH, place.drawing_height()), alternative, |canvas| {
+        legend(canvas, variants);
+        let panel = Panel::new(canvas, place, (&x, &y));
         let shown = || limits.iter().filter(|(value, _)| y.holds(*value));
         for (value, _) in shown() {
-            panel.level(*value, Stroke { color: LIMIT, width: 1.25, dash: Dash::FINE })?;
-        }
-        for (variant, points) in variants.iter().zip(&curves) {
-            let look = look(variant.place);
-            panel.line(points, Stroke { color: look.color, width: 2.25, dash: look.dash })?;
+            panel.level(*value, Stroke { color: LIMIT, width: 1.25, dash: Dash::FINE });
         }
         for (value, label) in shown() {
             let font = Font { color: LIMIT, ..font(Align::Left) };
-            panel.remark(label, (panel.left + 6.0, panel.y_at(*value) - 9.0), font)?;
+            panel.remark(label, (panel.left + 6.0, panel.y_at(*value) - 9.0), font);
         }
         for (variant, points) in variants.iter().zip(&curves) {
-            let look = look(variant.place);
-            for (p, _) in NAMED.iter().skip(1).filter(|(p, _)| named_on(*p, points)) {
-                let at = panel.at((nines(*p), variant.quantile_ms(*p).0));
-                panel.canvas.marker(look.marker, at, look.color, 4.0)?;
+            canvas.of_variant(variant.place, || of_variant(&panel, variant, points));
+        }
+        canvas.readable(readable(&panel, variants, &x, reach));
+    });
+    let id = "percentiles".to_owned();
+    let text = FigureText { id, title, caption: caption(scenario) };
+    Figure { text, drawings: vec![drawing], data: data(variants) }
+}
+
+fn of_variant(panel: &Panel<'_>, variant: &VariantSummary, points: &[(f64, f64)]) {
+    let look = look(variant.place);
+    panel.line(points, Stroke { color: look.color, width: 2.25, dash: look.dash });
+    for (p, _) in NAMED.iter().skip(1).filter(|(p, _)| named_on(*p, points)) {
+        let at = panel.at((nines(*p), variant.quantile_ms(*p).0));
+        panel.canvas.marker(look.marker, at, look.color, 4.0);
+    }
+}
+
+fn readable(panel: &Panel<'_>, variants: &[VariantSummary], x: &Axis, reach: f64) -> Hover {
+    let places: Vec<f64> = (0..=READABLE).map(|i| reach * i as f64 / READABLE as f64).collect();
+    let label = |nines: f64| {
+        let digits = (nines.floor() as usize).saturating_sub(1).max(1);
+        format!("p{:.digits$}", (1.0 - 10f64.powf(-nines)) * 100.0)
+    };
+    let of = |v: &VariantSummary| {
+        let value = |nines: &f64| {
+            let known = *nines <= self::reach(v) + 1e-9 && !v.response.is_empty();
+            known.then(|| v.quantile_ms(1.0 - 10f64.powf(-nines)).0)
+        };
+        let values = places.iter().map(value).collect();
+        Series { name: v.label.clone(), unit: "ms", variant: v.place, values }
+    };
+    Hover {
+        frame: panel.frame(),
+        is_time: false,
+        at: places.iter().map(|n| (label(*n), x.position(*n))).collect(),
+        end_s: 0.0,
+        series: variants.iter().map(of).collect(),
+    }
+}
+
+/// The curves at the percentiles that people ask for.
+fn data(variants: &[VariantSummary]) -> Table {
+    let columns = ["variant", "percentile", "response_ms", "lower_bound", "requests", "runs"];
+    let mut table = Table::new(&columns);
+    for variant in variants {
+        let known = |p: &f64| supported(*p, variant.response.count());
+        for p in [0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 0.99999] {
+            if known(&p) {
+                let (ms, bound) = variant.quantile_ms(p);
+                table.rows.push(vec![
+                    Cell::text(&variant.label),
+                    Cell::number(p * 100.0),
+                    Cell::number(ms),
+                    Cell::text(if bound { "yes" } else { "no" }),
+                    Cell::number(variant.response.count() as f64),
+                    Cell::number(variant.seeds.len() as f64),
+                ]);
             }
         }
-        Ok(())
-    })?;
-    Ok(Figure { drawings: vec![drawing], title, caption: caption(scenario) })
+    }
+    table
 }
 
 /// The horizontal place of a percentile: the decimal logarithm of 1/(1 − p).
@@ -129,16 +180,15 @@ fn time_axis(curves: &[Vec<(f64, f64)>], limits: &[(f64, String)]) -> Axis {
     }
 }
 
-fn legend(canvas: &Canvas<'_>, variants: &[VariantSummary]) -> Result<(), DrawError> {
+fn legend(canvas: &Canvas, variants: &[VariantSummary]) {
     let column = WIDTH / 2.0;
     for (i, variant) in variants.iter().enumerate() {
         let (x, y) = ((i % 2) as f64 * column, (i / 2) as f64 * ROW + ROW / 2.0);
         let look = look(variant.place);
-        sample(canvas, (x + 2.0, y), look, look.dash)?;
+        sample(canvas, (x + 2.0, y), look, look.dash);
         let ink = Font { color: INK, ..font(Align::Left) };
-        canvas.text(&fitted(&variant.label, ink, column - 42.0), (x + 34.0, y), ink)?;
+        canvas.text(&fitted(&variant.label, ink, column - 42.0), (x + 34.0, y), ink);
     }
-    Ok(())
 }
 
 fn description(variants: &[VariantSummary], x: &Axis, y: &Axis) -> String {

@@ -1,12 +1,12 @@
 //! Who got the requests: shares of the backends, in total and over time.
 
-use super::Figure;
 use super::axis::Axis;
-use super::canvas::{Align, Alternative, DrawError, Font, Stroke, draw};
-use super::marks::Rows;
-use super::over_time::{seeds_and_bands, time_axis};
+use super::canvas::{Align, Alternative, Font, Stroke, draw};
+use super::multiples::{Line, Plot, Spec, multiples};
 use super::palette::{Dash, GRID, INK, Look, MUTED, Marker, SHADE, look};
-use super::panel::{Panel, Place, ROW, WIDTH, fitted, font, heading};
+use super::panel::{Panel, Place, WIDTH, fitted, font};
+use super::table::{Cell, Table};
+use super::{Figure, FigureText};
 use crate::format::{plural, share};
 use crate::summary::{Band, EndpointSummary, ScenarioSummary, ServiceSummary};
 
@@ -17,13 +17,7 @@ const LINES: usize = 4;
 const RINGS: usize = 40;
 
 /// Draws the share of each endpoint over the whole run, a row a variant.
-///
-/// # Errors
-/// When plotters refuses to draw.
-pub(crate) fn share_in_total(
-    scenario: &ScenarioSummary,
-    service: &str,
-) -> Result<Figure, DrawError> {
+pub(crate) fn share_in_total(scenario: &ScenarioSummary, service: &str) -> Figure {
     let rows: Vec<(usize, &ServiceSummary)> = services(scenario, service);
     let fair = rows.first().map_or(1.0, |(_, s)| s.fair_share());
     let shares = rows.iter().flat_map(|(_, s)| &s.endpoints).map(|e| e.share * 100.0);
@@ -36,23 +30,22 @@ pub(crate) fn share_in_total(
     let described: Vec<String> = rows.iter().map(|(i, s)| in_words(scenario, *i, s)).collect();
     let alternative =
         Alternative { title: title.clone(), description: format!("{}.", described.join("; ")) };
-    let drawing = draw((WIDTH, place.drawing_height()), &alternative, |canvas| {
-        let panel = Panel::new(canvas, place, (&x, &y))?;
+    let drawing = draw((WIDTH, place.drawing_height()), alternative, |canvas| {
+        let panel = Panel::new(canvas, place, (&x, &y));
         let fair_x = panel.x_at(fair * 100.0);
         let stroke = Stroke { color: MUTED, width: 1.25, dash: Dash::FINE };
-        canvas.line(&[(fair_x, panel.top - 4.0), (fair_x, panel.bottom)], stroke)?;
+        canvas.line(&[(fair_x, panel.top - 4.0), (fair_x, panel.bottom)], stroke);
         let label = format!("equal share {}", share(fair));
         let muted = font(Align::Left);
         let latest = canvas.width - 2.0 - muted.width(&label);
         let label_x = (fair_x - muted.width(&label) / 2.0).min(latest);
-        canvas.text(&label, (label_x, panel.top - 13.0), muted)?;
+        canvas.text(&label, (label_x, panel.top - 13.0), muted);
         for (row, (i, service)) in rows.iter().enumerate() {
             let y = panel.top + 14.0 + row as f64 * pitch;
             let variant = &scenario.variants[*i];
-            row_of_dots(&panel, y, &variant.label, (look(variant.place), service))?;
+            row_of_dots(&panel, y, &variant.label, (look(variant.place), service));
         }
-        Ok(())
-    })?;
+    });
     let healthy = |s: &ServiceSummary| s.endpoints.iter().filter(|e| !e.faulted).count();
     let many = rows.iter().any(|(_, s)| healthy(s) > RINGS);
     let caption = format!(
@@ -62,38 +55,52 @@ pub(crate) fn share_in_total(
         plural(scenario.runs(), "run"),
         if many { "The grey bar" } else { "Rings" }
     );
-    Ok(Figure { drawings: vec![drawing], title, caption })
+    let text = FigureText { id: format!("share-{service}"), title, caption };
+    Figure { text, drawings: vec![drawing], data: totals(scenario, &rows) }
 }
 
-fn row_of_dots(
-    panel: &Panel<'_, '_>,
-    y: f64,
-    name: &str,
-    (look, service): (Look, &ServiceSummary),
-) -> Result<(), DrawError> {
+fn totals(scenario: &ScenarioSummary, rows: &[(usize, &ServiceSummary)]) -> Table {
+    let columns = ["variant", "endpoint", "arrived", "share", "share_in_fault", "runs"];
+    let mut table = Table::new(&columns);
+    for (i, service) in rows {
+        let variant = &scenario.variants[*i];
+        for endpoint in &service.endpoints {
+            table.rows.push(vec![
+                Cell::text(&variant.label),
+                Cell::text(&endpoint.name),
+                Cell::number(endpoint.total.arrived as f64),
+                Cell::number(endpoint.share),
+                Cell::number(endpoint.share_in_fault),
+                Cell::number(variant.seeds.len() as f64),
+            ]);
+        }
+    }
+    table
+}
+
+fn row_of_dots(panel: &Panel<'_>, y: f64, name: &str, (look, service): (Look, &ServiceSummary)) {
     let canvas = panel.canvas;
     let ink = Font { color: INK, bold: true, ..font(Align::Left) };
     let room = panel.right - panel.left;
-    panel.remark(&fitted(name, ink, room), (panel.left + 2.0, y - 6.0), ink)?;
+    panel.remark(&fitted(name, ink, room), (panel.left + 2.0, y - 6.0), ink);
     let y = y + 16.0;
-    canvas.line(&[(panel.left, y), (panel.right, y)], Stroke::solid(GRID, 1.0))?;
+    canvas.line(&[(panel.left, y), (panel.right, y)], Stroke::solid(GRID, 1.0));
     let others: Vec<f64> =
         service.endpoints.iter().filter(|e| !e.faulted).map(|e| e.share * 100.0).collect();
     if others.len() > RINGS {
         let (low, high) = others.iter().fold((f64::MAX, 0.0), |(l, h), s| (s.min(l), s.max(h)));
         let bar = ((panel.x_at(low) - 1.0, y - 4.0), (panel.x_at(high) + 1.0, y + 4.0));
-        canvas.block(bar, SHADE, 0.6)?;
+        canvas.block(bar, SHADE, 0.6);
     } else {
         for share in others {
-            canvas.marker(Marker::Ring, (panel.x_at(share), y), SHADE, 4.0)?;
+            canvas.marker(Marker::Ring, (panel.x_at(share), y), SHADE, 4.0);
         }
     }
     for endpoint in service.endpoints.iter().filter(|e| e.faulted) {
         let at = (panel.x_at(endpoint.share * 100.0), y);
         let marker = if look.marker == Marker::Ring { Marker::Disc } else { look.marker };
-        canvas.marker(marker, at, look.color, 5.5)?;
+        canvas.marker(marker, at, look.color, 5.5);
     }
-    Ok(())
 }
 
 fn in_words(scenario: &ScenarioSummary, variant: usize, service: &ServiceSummary) -> String {
@@ -107,59 +114,36 @@ fn in_words(scenario: &ScenarioSummary, variant: usize, service: &ServiceSummary
 }
 
 /// Draws the share of each endpoint over time, a plot a variant.
-///
-/// # Errors
-/// When plotters refuses to draw.
-pub(crate) fn share_over_time(
-    scenario: &ScenarioSummary,
-    service: &str,
-) -> Result<Figure, DrawError> {
-    let panels = services(scenario, service);
-    let x = time_axis(scenario);
-    let fair = panels.first().map_or(1.0, |(_, s)| s.fair_share());
-    let lines = |s: &ServiceSummary| lines_of(s).into_iter().flat_map(|l| l.series);
-    let shares = panels.iter().flat_map(|(_, s)| lines(s)).flatten().map(|b| b.max * 100.0);
-    let y = Axis::from_zero(shares.fold(fair * 100.0, f64::max), 4, "share of requests, %");
-    let rows = Rows::of(scenario);
-    let title = format!("Share of the backends of {service} over time");
-    let place = Place { top: ROW + 2.0, right: 74.0, height: 130.0, rows: rows.count() };
-    let drawings = panels.iter().map(|(i, service)| {
+pub(crate) fn share_over_time(scenario: &ScenarioSummary, service: &str) -> Figure {
+    let services = services(scenario, service);
+    let fair = services.first().map_or(1.0, |(_, s)| s.fair_share());
+    let plot = |(i, service): &(usize, &ServiceSummary)| {
         let variant = &scenario.variants[*i];
-        let alternative = Alternative {
-            title: format!("{title}, {}", variant.label),
-            description: format!(
-                "{} over {}. {}.",
-                y.in_words(),
-                x.in_words(),
-                in_words(scenario, *i, service)
-            ),
-        };
-        draw((WIDTH, place.drawing_height()), &alternative, |canvas| {
-            let look = look(variant.place);
-            heading(canvas, look, &variant.label, &gist(service))?;
-            let panel = Panel::new(canvas, place, (&x, &y))?;
-            rows.draw(&panel, &variant.acts)?;
-            let level = Stroke { color: MUTED, width: 1.25, dash: Dash::FINE };
-            panel.level(fair * 100.0, level)?;
-            draw_lines(&panel, look, service)
-        })
-    });
-    let drawings = drawings.collect::<Result<Vec<_>, _>>()?;
-    let grouped = panels.iter().any(|(_, s)| s.endpoints.len() > LINES);
+        let lines = lines(look(variant.place), service);
+        Plot { variant, gist: gist(service), lines, lost: None }
+    };
+    let plots: Vec<Plot<'_>> = services.iter().map(plot).collect();
+    let shares = plots.iter().flat_map(|p| &p.lines).flat_map(|l| l.bands.iter().flatten());
+    let highest = shares.map(|b| b.max).fold(fair * 100.0, f64::max);
+    let grouped = services.iter().any(|(_, s)| s.endpoints.len() > LINES);
     let grouping = if grouped {
         " The grey band spans the backends that had no fault, each for itself; the grey line is \
          their mean."
     } else {
         ""
     };
-    let caption = format!(
-        "Arrivals at each backend, of all at {service}, per interval, by the backends' own logs. \
-         Dotted: an equal share, {}.{grouping} {} {}",
-        share(fair),
-        seeds_and_bands(scenario),
-        rows.caption()
-    );
-    Ok(Figure { drawings, title, caption })
+    let text = FigureText {
+        id: format!("share-{service}-over-time"),
+        title: format!("Share of the backends of {service} over time"),
+        caption: format!(
+            "Arrivals at each backend, of all at {service}, per interval, by the backends' own \
+             logs. Dotted: an equal share, {}.{grouping}",
+            share(fair)
+        ),
+    };
+    let y = Axis::from_zero(highest, 4, "share of requests, %");
+    let level = Some(fair * 100.0);
+    multiples(Spec { scenario, text, y, height: 130.0, right: 74.0, limit: None, level }, &plots)
 }
 
 /// What the first endpoint with a fault got while it lasted.
@@ -171,33 +155,41 @@ fn gist(service: &ServiceSummary) -> String {
     }
 }
 
-/// One line of a plot: an endpoint, or the endpoints without a fault together.
-struct Line {
-    name: String,
-    faulted: bool,
-    series: Vec<Option<Band>>,
-}
-
-fn lines_of(service: &ServiceSummary) -> Vec<Line> {
-    let line = |e: &EndpointSummary| Line {
-        name: e.name.clone(),
-        faulted: e.faulted,
-        series: e.share_over_time.clone(),
-    };
-    if service.endpoints.len() <= LINES {
-        return service.endpoints.iter().map(line).collect();
-    }
+/// The lines of a plot: an endpoint each, or the endpoints without a fault together.
+fn lines(look: Look, service: &ServiceSummary) -> Vec<Line> {
     let (faulted, others): (Vec<_>, Vec<_>) = service.endpoints.iter().partition(|e| e.faulted);
+    let few = service.endpoints.len() <= LINES;
     let mut lines: Vec<Line> = Vec::new();
-    if !others.is_empty() {
+    if few {
+        for (n, endpoint) in others.iter().enumerate() {
+            let stroke = Stroke { color: SHADE, width: 1.5, dash: super::palette::look(n).dash };
+            lines.push(line(&endpoint.name, &endpoint.share_over_time, stroke));
+        }
+    } else if !others.is_empty() {
         let name = match faulted.is_empty() {
             true => format!("all {}", others.len()),
             false => format!("other {}", others.len()),
         };
-        lines.push(Line { name, faulted: false, series: together(&others) });
+        lines.push(line(&name, &together(&others), Stroke::solid(SHADE, 1.5)));
     }
-    lines.extend(faulted.into_iter().take(LINES).map(line));
+    for (n, endpoint) in faulted.iter().take(LINES).enumerate() {
+        // Lines of one colour differ by their dashes.
+        let dash = super::palette::look(n).dash;
+        let stroke = Stroke { color: look.color, width: 2.25, dash };
+        lines.push(line(&endpoint.name, &endpoint.share_over_time, stroke));
+    }
     lines
+}
+
+fn line(name: &str, shares: &[Option<Band>], stroke: Stroke) -> Line {
+    Line {
+        name: name.to_owned(),
+        unit: "%",
+        bands: shares.iter().map(|b| b.map(in_percent)).collect(),
+        stroke,
+        range: true,
+        named: true,
+    }
 }
 
 /// Mean of the endpoints' medians, between their extremes.
@@ -215,31 +207,6 @@ fn together(endpoints: &[&EndpointSummary]) -> Vec<Option<Band>> {
         })
     };
     (0..longest).map(at).collect()
-}
-
-fn draw_lines(
-    panel: &Panel<'_, '_>,
-    look: Look,
-    service: &ServiceSummary,
-) -> Result<(), DrawError> {
-    let mut ends: Vec<(f64, String, Font)> = Vec::new();
-    let lines: Vec<Line> = lines_of(service);
-    for (n, line) in lines.iter().enumerate() {
-        let scaled: Vec<Option<Band>> = line.series.iter().map(|b| b.map(in_percent)).collect();
-        let color = if line.faulted { look.color } else { SHADE };
-        let width = if line.faulted { 2.25 } else { 1.5 };
-        // Lines of one colour differ by their dashes.
-        let same = lines[..n].iter().filter(|l| l.faulted == line.faulted).count();
-        panel.range(&scaled, color)?;
-        panel.median(&scaled, Stroke { color, width, dash: super::palette::look(same).dash })?;
-        if let Some(last) = scaled.iter().flatten().last() {
-            let color = if line.faulted { look.color } else { MUTED };
-            let font = Font { color, ..font(Align::Left) };
-            let room = panel.canvas.width - panel.right - 8.0;
-            ends.push((last.median, fitted(&line.name, font, room), font));
-        }
-    }
-    panel.name_ends(&ends)
 }
 
 fn in_percent(band: Band) -> Band {

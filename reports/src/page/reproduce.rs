@@ -6,23 +6,18 @@ use crate::html::escape;
 use crate::summary::{ScenarioSummary, world_name};
 
 pub(super) fn html(content: &Content<'_>) -> String {
-    let mut html = "<section class=\"reproduce\">\n<h2>Reproduce</h2>\n".to_owned();
-    html.push_str(
-        "<p>All randomness of a run comes from its seed. Equal seeds give equal arrivals to every \
-         variant, and a simulated run repeats event by event: its trace hash must be the same.</p>\n",
-    );
+    let mut html = "<p>All randomness of a run comes from its seed. Equal seeds give equal arrivals to \
+                    every variant, and a simulated run repeats event by event: its trace hash must be \
+                    the same.</p>\n"
+        .to_owned();
     if !content.extras.command.is_empty() {
-        html.push_str(&format!("<pre>{}</pre>\n", escape(&content.extras.command)));
+        html.push_str(&format!("<pre tabindex=\"0\">{}</pre>\n", escape(&content.extras.command)));
     }
-    for scenario in content.scenarios {
-        html.push_str(&scenario_html(content, scenario));
-    }
-    html.push_str("</section>\n");
+    html.push_str(&scenario_html(content, content.scenario));
     html
 }
 
 fn scenario_html(content: &Content<'_>, scenario: &ScenarioSummary) -> String {
-    let name = escape(&scenario.scenario.name);
     let mut rows = String::new();
     for variant in &scenario.variants {
         rows.push_str(&format!(
@@ -36,12 +31,12 @@ fn scenario_html(content: &Content<'_>, scenario: &ScenarioSummary) -> String {
     }
     let lines = scenario.scenario.text.trim_end();
     format!(
-        "<h3>{name}</h3>\n\
-         <div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Versions\">\n\
-         <table class=\"words\">\n<thead><tr><th scope=\"col\">variant</th>\
+        "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Versions\">\n\
+         <table class=\"words\">\n<caption>What ran, and in what</caption>\n\
+         <thead><tr><th scope=\"col\">variant</th>\
          <th scope=\"col\">seeds</th><th scope=\"col\">system</th><th scope=\"col\">world</th>\
          <th scope=\"col\">ran in</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n\
-         <details>\n<summary>The scenario as written</summary>\n<pre>{}</pre>\n</details>\n\
+         <details>\n<summary>The scenario as written</summary>\n<pre tabindex=\"0\">{}</pre>\n</details>\n\
          <details>\n<summary>Runs: replay commands, trace hashes and records</summary>\n{}\
          </details>\n",
         escape(lines),
@@ -53,15 +48,14 @@ fn runs(content: &Content<'_>, scenario: &ScenarioSummary) -> String {
     let mut rows = String::new();
     for variant in &scenario.variants {
         for trace in &variant.traces {
-            let this = content.records.iter().position(|r| {
-                r.scenario.name == scenario.scenario.name
-                    && r.variant == variant.variant
+            let this = content.runs.iter().find(|(r, _)| {
+                r.variant == variant.variant
                     && r.system == variant.system
                     && r.world == variant.world
                     && r.seed == trace.seed
             });
-            let file = this.map_or(String::new(), |i| {
-                let file = escape(&content.names[i]);
+            let file = this.map_or(String::new(), |(_, file)| {
+                let file = escape(file);
                 format!("<a href=\"records/{file}\">record</a>")
             });
             rows.push_str(&format!(
@@ -76,7 +70,8 @@ fn runs(content: &Content<'_>, scenario: &ScenarioSummary) -> String {
     }
     format!(
         "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Runs\">\n\
-         <table class=\"words\">\n<thead><tr><th scope=\"col\">variant</th>\
+         <table class=\"words\">\n<caption>Every run</caption>\n\
+         <thead><tr><th scope=\"col\">variant</th>\
          <th scope=\"col\">seed</th><th scope=\"col\">trace hash</th>\
          <th scope=\"col\">replay</th><th scope=\"col\">file</th></tr></thead>\n\
          <tbody>\n{rows}</tbody>\n</table>\n</div>\n"

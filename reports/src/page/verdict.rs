@@ -1,56 +1,84 @@
-//! The top of the page: what was run, what held, what was found, and what to distrust.
+//! The top of a page: what was asked, who met it, what was found, and what to distrust.
 
-use super::{Content, anchor, verdict_mark};
-use crate::format::{grouped, plural, seeds, share, significant, success};
-use crate::html::escape;
+use super::{Content, PageExtras};
+use crate::format::{grouped, plural, rate, seeds, share, significant, span, success};
+use crate::html::{escape, paragraphs};
+use crate::record::PlanSummary;
 use crate::summary::{ScenarioSummary, VariantSummary, world_name};
 
 /// Failures listed one by one before the rest is only counted.
 const LISTED: usize = 12;
 
-pub(super) fn html(content: &Content<'_>) -> String {
-    let mut html = format!("<header>\n<h1>{}</h1>\n", escape(&content.title()));
-    html.push_str(&what_ran(content));
-    html.push_str(&badge(content));
-    html.push_str("</header>\n");
-    html.push_str("<section class=\"findings\">\n<h2>Findings</h2>\n");
-    for scenario in content.scenarios {
-        html.push_str(&finding(scenario, content.scenarios.len() > 1));
-    }
-    html.push_str("</section>\n");
-    html.push_str(&failures(content));
-    html.push_str(&distrust(content));
-    html
+/// What stands below the heading: what was run and what held.
+pub(super) fn lead(content: &Content<'_>, alone: bool) -> String {
+    let scenario = content.scenario;
+    let missing = match alone {
+        true => content.extras.not_run.len() + content.extras.broken.len(),
+        false => 0,
+    };
+    let setting = setting(scenario);
+    format!("<p class=\"ran\">{setting}</p>\n{}", badge(scenario.held(), missing))
 }
 
-fn what_ran(content: &Content<'_>) -> String {
-    let runs = content.records.len();
-    let mut parts = vec![plural(runs, "run")];
-    match content.scenarios {
-        [only] => {
-            parts.push(plural(only.variants.len(), "variant"));
-            let first = only.variants.first().map(|v| &v.seeds);
-            if let Some(first) = first.filter(|f| only.variants.iter().all(|v| v.seeds == **f)) {
-                let word = if first.len() == 1 { "seed" } else { "seeds" };
-                parts.push(format!("{word} {}", seeds(first)));
-            }
+pub(super) fn html(content: &Content<'_>, alone: bool) -> String {
+    let scenario = content.scenario;
+    let nobody = PageExtras::default();
+    // What concerns the whole report stands on its first page.
+    let extras = if alone { content.extras } else { &nobody };
+    format!(
+        "<div class=\"about\">{}</div>\n{}{}{}{}",
+        paragraphs(&scenario.scenario.about),
+        passed(scenario),
+        finding(scenario),
+        failures(scenario),
+        distrust(&content.doubts, extras)
+    )
+}
+
+fn setting(scenario: &ScenarioSummary) -> String {
+    let mut parts = vec![escape(&scenario.scenario.name), plan(&scenario.plan)];
+    let mut worlds: Vec<&str> = Vec::new();
+    for variant in &scenario.variants {
+        if !worlds.contains(&world_name(variant.world)) {
+            worlds.push(world_name(variant.world));
         }
-        several => parts.push(plural(several.len(), "scenario")),
     }
-    let mut worlds: Vec<&str> = content.records.iter().map(|r| world_name(r.world)).collect();
-    worlds.dedup();
-    worlds.sort_unstable();
-    worlds.dedup();
     parts.push(worlds.join(" and "));
-    let planned: u64 = content.records.iter().map(|r| r.accounting.planned).sum();
+    parts.push(plural(scenario.runs(), "run"));
+    let first = scenario.variants.first().map(|v| &v.seeds);
+    if let Some(first) = first.filter(|f| scenario.variants.iter().all(|v| v.seeds == **f)) {
+        let word = if first.len() == 1 { "seed" } else { "seeds" };
+        parts.push(format!("{word} {}", seeds(first)));
+    }
+    let planned: u64 = scenario.variants.iter().map(|v| v.accounting.planned).sum();
     parts.push(format!("{} requests", grouped(planned as i64)));
-    format!("<p class=\"ran\">{}</p>\n", escape(&parts.join(" · ")))
+    parts.join(" · ")
 }
 
-fn badge(content: &Content<'_>) -> String {
-    let held = content.scenarios.iter().map(ScenarioSummary::held);
-    let (held, of) = held.fold((0, 0), |(m, n), (held, of)| (m + held, n + of));
-    let missing = content.extras.not_run.len() + content.extras.broken.len();
+fn plan(plan: &PlanSummary) -> String {
+    let deadline = match plan.deadline_ms {
+        Some(ms) => format!(" · deadline {}", span(ms)),
+        None => String::new(),
+    };
+    format!(
+        "{} per second for {}, {}{deadline} · timeout {}",
+        rate(plan.rate_per_s),
+        span(plan.duration_ms),
+        escape(&arrivals(&plan.arrivals)),
+        span(plan.timeout_ms)
+    )
+}
+
+fn arrivals(name: &str) -> String {
+    match name {
+        "constant" => "evenly spaced".to_owned(),
+        "poisson" => "Poisson arrivals".to_owned(),
+        other => format!("{other} arrivals"),
+    }
+}
+
+/// How many expectations held, as one line; `missing` runs were planned and have no record.
+pub(super) fn badge((held, of): (usize, usize), missing: usize) -> String {
     let (class, mut text) = match (held, of) {
         (_, 0) => ("plain", "Nothing was expected of these runs".to_owned()),
         (m, n) if m == n => ("pass", format!("✓ {m} of {n} expectations held")),
@@ -63,34 +91,29 @@ fn badge(content: &Content<'_>) -> String {
     format!("<p class=\"badge {class}\">{text}</p>\n")
 }
 
+/// Who met all that was expected, and who did not.
+fn passed(scenario: &ScenarioSummary) -> String {
+    let judged = scenario.variants.iter().filter(|v| v.held().1 > 0);
+    let (all, some): (Vec<_>, Vec<_>) = judged.partition(|v| v.held().0 == v.held().1);
+    let names =
+        |list: &[&VariantSummary]| listed(&list.iter().map(|v| name(v)).collect::<Vec<_>>());
+    let sentence = match (all.len(), some.len()) {
+        (0, 0) => return String::new(),
+        (_, 0) => format!("{} met every expectation.", names(&all)),
+        (0, _) => format!("{} failed some.", names(&some)),
+        _ => format!("{} met every expectation; {} did not.", names(&all), names(&some)),
+    };
+    format!("<p class=\"passed\">{sentence}</p>\n")
+}
+
 /// What a scenario showed, in words computed from its numbers.
-fn finding(scenario: &ScenarioSummary, named: bool) -> String {
+fn finding(scenario: &ScenarioSummary) -> String {
     let mut ranked: Vec<&VariantSummary> = scenario.variants.iter().collect();
     ranked.sort_by(|a, b| b.success.mean.total_cmp(&a.success.mean));
-    let mut html = String::new();
-    if named {
-        let (held, of) = scenario.held();
-        let verdict = match of {
-            0 => String::new(),
-            of => format!(
-                " <small>{} {held} of {of} expectations held</small>",
-                verdict_mark(held == of)
-            ),
-        };
-        html.push_str(&format!(
-            "<h3><a href=\"#{}\">{}</a>{verdict}</h3>\n",
-            anchor(scenario),
-            escape(&scenario.scenario.title)
-        ));
-    }
-    html.push_str(&format!("<p>{}</p>\n", answered(&ranked)));
-    let mut more: Vec<String> = Vec::new();
-    more.extend(tail(&ranked));
-    more.extend(faulted_share(scenario, &ranked));
-    if !more.is_empty() {
-        html.push_str(&format!("<p>{}</p>\n", more.join(" ")));
-    }
-    html
+    let mut sentences = vec![answered(&ranked)];
+    sentences.extend(tail(&ranked));
+    sentences.extend(faulted_share(scenario, &ranked));
+    format!("<h3>Finding</h3>\n<p class=\"finding\">{}</p>\n", sentences.join(" "))
 }
 
 fn name(variant: &VariantSummary) -> String {
@@ -171,9 +194,8 @@ fn listed(items: &[String]) -> String {
     }
 }
 
-fn failures(content: &Content<'_>) -> String {
-    let variants = content.scenarios.iter().flat_map(|s| s.variants.iter().map(move |v| (s, v)));
-    let mut items: Vec<String> = variants.filter_map(|(s, v)| failed_variant(s, v)).collect();
+fn failures(scenario: &ScenarioSummary) -> String {
+    let mut items: Vec<String> = scenario.variants.iter().filter_map(failed_variant).collect();
     if items.is_empty() {
         return String::new();
     }
@@ -182,14 +204,11 @@ fn failures(content: &Content<'_>) -> String {
         more => format!("<p>{} more in the tables below.</p>\n", grouped(more as i64)),
     };
     items.truncate(LISTED);
-    format!(
-        "<section>\n<h2>What failed</h2>\n<ul class=\"failures\">\n{}</ul>\n{more}</section>\n",
-        items.concat()
-    )
+    format!("<h3>What failed</h3>\n<ul class=\"failures\">\n{}</ul>\n{more}", items.concat())
 }
 
 /// The failed expectations of a variant, and the command that repeats the first run of them.
-fn failed_variant(scenario: &ScenarioSummary, variant: &VariantSummary) -> Option<String> {
+fn failed_variant(variant: &VariantSummary) -> Option<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut replay: Option<String> = None;
     for check in &variant.checks {
@@ -198,9 +217,8 @@ fn failed_variant(scenario: &ScenarioSummary, variant: &VariantSummary) -> Optio
         replay.get_or_insert_with(|| worst.replay.clone());
     }
     Some(format!(
-        "<li><b>{}</b> in {}<br>{}<pre>{}</pre></li>\n",
+        "<li><b>{}</b><br>{}<pre tabindex=\"0\">{}</pre></li>\n",
         escape(&variant.label),
-        escape(&scenario.scenario.name),
         lines.join("<br>"),
         escape(&replay?)
     ))
@@ -212,21 +230,19 @@ fn with_list(remark: &str, names: &[String]) -> String {
     format!("{remark}<ul>{names}</ul>")
 }
 
-fn distrust(content: &Content<'_>) -> String {
-    let extras = content.extras;
+/// What to distrust, and what the report does not hold.
+pub(super) fn distrust(doubts: &[String], extras: &PageExtras) -> String {
     let mut items: Vec<String> = Vec::new();
     if !extras.not_run.is_empty() {
-        items.push(with_list("Not run, so this page is not complete:", &extras.not_run));
+        items.push(with_list("Not run, so this report is not complete:", &extras.not_run));
     }
     if !extras.broken.is_empty() {
         items.push(with_list("Ended without a record:", &extras.broken));
     }
-    items.extend(content.doubts.iter().chain(&extras.remarks).map(|d| escape(d)));
+    items.extend(doubts.iter().chain(&extras.remarks).map(|d| escape(d)));
     if items.is_empty() {
         return String::new();
     }
     let items: String = items.iter().map(|i| format!("<li>{i}</li>\n")).collect();
-    format!(
-        "<section class=\"distrust\">\n<h2>What to distrust</h2>\n<ul>\n{items}</ul>\n</section>\n"
-    )
+    format!("<div class=\"distrust\">\n<h3>What to distrust</h3>\n<ul>\n{items}</ul>\n</div>\n")
 }

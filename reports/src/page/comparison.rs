@@ -1,64 +1,17 @@
-//! One scenario: what it is about, its numbers, its expectations and its figures.
+//! The numbers of a scenario, a row a variant, and what was expected of them.
 
-use super::{anchor, verdict_mark};
-use crate::figures::{self, DrawError, Figure};
-use crate::format::{grouped, mean_count, percent, plural, rate, seeds, share, significant, span};
+use super::verdict_mark;
+use crate::figures;
+use crate::format::{grouped, mean_count, percent, plural, seeds, share, significant};
 use crate::format::{success_digits, supported};
-use crate::html::{escape, paragraphs};
-use crate::record::PlanSummary;
-use crate::summary::{ScenarioSummary, VariantSummary, world_name};
+use crate::html::escape;
+use crate::summary::{ScenarioSummary, VariantSummary};
 
 /// The quantiles of the table.
 const QUANTILES: [(f64, &str); 4] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9")];
 
-pub(super) fn html(scenario: &ScenarioSummary) -> Result<String, DrawError> {
-    let text = &scenario.scenario;
-    Ok(format!(
-        "<section class=\"scenario\" id=\"{}\">\n<h2>{}</h2>\n<p class=\"ran\">{}</p>\n\
-         <div class=\"about\">{}</div>\n{}{}{}</section>\n",
-        anchor(scenario),
-        escape(&text.title),
-        setting(scenario),
-        paragraphs(&text.about),
-        numbers(scenario),
-        expectations(scenario),
-        all_figures(scenario)?,
-    ))
-}
-
-fn setting(scenario: &ScenarioSummary) -> String {
-    let mut parts = vec![escape(&scenario.scenario.name), plan(&scenario.plan)];
-    let mut worlds: Vec<&str> = Vec::new();
-    for variant in &scenario.variants {
-        if !worlds.contains(&world_name(variant.world)) {
-            worlds.push(world_name(variant.world));
-        }
-    }
-    parts.push(worlds.join(" and "));
-    parts.push(plural(scenario.runs(), "run"));
-    parts.join(" · ")
-}
-
-fn plan(plan: &PlanSummary) -> String {
-    let deadline = match plan.deadline_ms {
-        Some(ms) => format!(" · deadline {}", span(ms)),
-        None => String::new(),
-    };
-    format!(
-        "{} per second for {}, {}{deadline} · timeout {}",
-        rate(plan.rate_per_s),
-        span(plan.duration_ms),
-        escape(&arrivals(&plan.arrivals)),
-        span(plan.timeout_ms)
-    )
-}
-
-fn arrivals(name: &str) -> String {
-    match name {
-        "constant" => "evenly spaced".to_owned(),
-        "poisson" => "Poisson arrivals".to_owned(),
-        other => format!("{other} arrivals"),
-    }
+pub(super) fn html(scenario: &ScenarioSummary) -> String {
+    format!("{}{}", numbers(scenario), expectations(scenario))
 }
 
 /// A column of counts that is left out when it is zero for every variant.
@@ -93,8 +46,9 @@ fn numbers(scenario: &ScenarioSummary) -> String {
     }
     format!(
         "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Numbers per variant\">\n\
-         <table>\n<thead><tr><th scope=\"col\">variant</th>{heads}</tr></thead>\n\
+         <table>\n<caption>Numbers per variant, {}</caption>\n<thead><tr><th scope=\"col\">variant</th>{heads}</tr></thead>\n\
          <tbody>\n{rows}</tbody>\n</table>\n</div>\n<p class=\"note\">{}</p>\n",
+        plural(scenario.runs(), "run"),
         remark(scenario)
     )
 }
@@ -141,11 +95,12 @@ fn row(variant: &VariantSummary, counts: &[Counted], faulted: Option<&str>) -> S
         cells.push(endpoint.and_then(|e| e.share_in_fault).map_or("–".to_owned(), share));
     }
     let cells: String = cells.iter().map(|c| format!("<td>{c}</td>")).collect();
+    let name = escape(&variant.label);
     format!(
-        "<tr><th scope=\"row\"><i class=\"swatch {}\"></i>{}<small>{}, {} requests</small></th>\
-         {cells}</tr>\n",
+        "<tr><th scope=\"row\" data-variant=\"{}\" data-name=\"{name}\">\
+         <i class=\"swatch {}\"></i>{name}<small>{}, {} requests</small></th>{cells}</tr>\n",
+        variant.place,
         figures::swatch(variant.place),
-        escape(&variant.label),
         plural(runs, "run"),
         grouped(variant.accounting.planned as i64)
     )
@@ -181,7 +136,8 @@ fn expectations(scenario: &ScenarioSummary) -> String {
     format!(
         "<h3>Expectations: {held} of {of} held</h3>\n\
          <div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Expectations\">\n\
-         <table class=\"words\">\n<thead><tr><th scope=\"col\">what</th>\
+         <table class=\"words\">\n<caption>What was expected, and what was measured</caption>\n\
+         <thead><tr><th scope=\"col\">what</th>\
          <th scope=\"col\">wanted</th><th scope=\"col\">measured</th>\
          <th scope=\"col\">verdict</th></tr></thead>\n{groups}</table>\n</div>\n"
     )
@@ -216,36 +172,5 @@ fn expectations_of(variant: &VariantSummary) -> String {
         "<tbody>\n<tr class=\"group\"><th colspan=\"4\" scope=\"rowgroup\">{}</th></tr>\n{rows}\
          </tbody>\n",
         escape(&variant.label)
-    )
-}
-
-fn all_figures(scenario: &ScenarioSummary) -> Result<String, DrawError> {
-    let mut services: Vec<&str> = Vec::new();
-    for service in scenario.variants.iter().flat_map(|v| &v.services) {
-        // One endpoint has all of its service's requests; a plot of that says nothing.
-        if !services.contains(&service.name.as_str()) && service.endpoints.len() > 1 {
-            services.push(&service.name);
-        }
-    }
-    let mut summary = figure(&figures::percentiles(scenario)?);
-    for service in &services {
-        summary.push_str(&figure(&figures::share_in_total(scenario, service)?));
-    }
-    let mut html = format!("<div class=\"pair\">\n{summary}</div>\n");
-    html.push_str(&figure(&figures::response(scenario)?));
-    html.push_str(&figure(&figures::goodput(scenario)?));
-    for service in &services {
-        html.push_str(&figure(&figures::share_over_time(scenario, service)?));
-    }
-    Ok(html)
-}
-
-fn figure(figure: &Figure) -> String {
-    let drawings = figure.drawings.concat();
-    format!(
-        "<figure>\n<figcaption><b>{}</b> {}</figcaption>\n<div class=\"drawings\">\n{drawings}\
-         </div>\n</figure>\n",
-        escape(&figure.title),
-        escape(&figure.caption)
     )
 }

@@ -1,0 +1,58 @@
+//! The figures of a scenario, each with its caption and the ways to its files.
+
+use super::Content;
+use crate::figures::{self, DrawError, Drawing, Figure};
+use crate::html::escape;
+use crate::naming::slug;
+use crate::summary::ScenarioSummary;
+
+/// All figures of a scenario, in reading order.
+pub(super) fn all(scenario: &ScenarioSummary) -> Vec<Figure> {
+    let mut services: Vec<&str> = Vec::new();
+    for service in scenario.variants.iter().flat_map(|v| &v.services) {
+        // One endpoint has all of its service's requests; a plot of that says nothing.
+        if !services.contains(&service.name.as_str()) && service.endpoints.len() > 1 {
+            services.push(&service.name);
+        }
+    }
+    let mut all = vec![figures::percentiles(scenario)];
+    all.extend(services.iter().map(|service| figures::share_in_total(scenario, service)));
+    all.push(figures::response(scenario));
+    all.push(figures::goodput(scenario));
+    all.extend(services.iter().map(|service| figures::share_over_time(scenario, service)));
+    all
+}
+
+pub(super) fn html(content: &Content<'_>, all: &[Figure]) -> Result<String, DrawError> {
+    let mut html = String::new();
+    // Neighbours of one drawing each stand beside each other.
+    for group in all.chunk_by(|a, b| a.drawings.len() == 1 && b.drawings.len() == 1) {
+        let figures: Vec<String> =
+            group.iter().map(|f| figure(content, f)).collect::<Result<_, _>>()?;
+        match group.len() {
+            1 => html.push_str(&figures.concat()),
+            _ => html.push_str(&format!("<div class=\"pair\">\n{}</div>\n", figures.concat())),
+        }
+    }
+    Ok(html)
+}
+
+fn figure(content: &Content<'_>, figure: &Figure) -> Result<String, DrawError> {
+    let drawing = |d: &Drawing| Ok(format!("<div class=\"drawing\">\n{}</div>\n", d.inline()?));
+    let drawings = figure.drawings.iter().map(drawing).collect::<Result<Vec<_>, DrawError>>()?;
+    let text = &figure.text;
+    let title = escape(&text.title);
+    let stem = format!("figures/{}/{}", content.folder, slug(&text.id));
+    let file = |ending: &str, name: &str| {
+        format!("<a href=\"{stem}.{ending}\">{name}<span class=\"unseen\"> of {title}</span></a>")
+    };
+    Ok(format!(
+        "<figure>\n<figcaption><b>{title}</b> {}</figcaption>\n<div class=\"drawings\">\n{}</div>\n\
+         <p class=\"files\">The data as {}, the picture as {} or {}</p>\n</figure>\n",
+        escape(&text.caption),
+        drawings.concat(),
+        file("csv", "CSV"),
+        file("svg", "SVG"),
+        file("png", "PNG"),
+    ))
+}
