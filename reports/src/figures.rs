@@ -11,7 +11,12 @@
 
 mod axis;
 mod canvas;
+mod difference;
+mod endpoints;
+mod heatmap;
 mod hover;
+mod knee;
+mod load;
 mod marks;
 mod multiples;
 mod over_time;
@@ -19,17 +24,26 @@ mod palette;
 mod panel;
 mod percentiles;
 mod render;
+mod resources;
 mod share;
 mod sheet;
+mod shown;
 mod table;
 mod thin;
 
 pub(crate) use canvas::Drawing;
+pub(crate) use difference::{difference, distribution};
+pub(crate) use endpoints::{in_flight, latency};
+pub(crate) use heatmap::heatmap;
+pub(crate) use knee::knee;
+pub(crate) use load::{amplification, budget, send_lag, throughput};
 pub(crate) use over_time::{goodput, response};
 pub(crate) use palette::swatch;
 pub(crate) use percentiles::percentiles;
 pub(crate) use render::DrawError;
+pub(crate) use resources::resources;
 pub(crate) use share::{share_in_total, share_over_time};
+pub(crate) use shown::Shown;
 pub(crate) use table::Table;
 
 /// What is said about a figure.

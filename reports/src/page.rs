@@ -17,7 +17,7 @@ mod verdict;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::figures::{DrawError, Figure};
+use crate::figures::{DrawError, Figure, Shown};
 use crate::naming::slug;
 use crate::record::{RecordError, RunRecord};
 use crate::summary::{ScenarioSummary, doubts, summarise, world_name};
@@ -223,7 +223,8 @@ fn pages(
 /// The page of one scenario; `alone` when it is the only one of the report.
 fn written(content: &Content<'_>, file: String, alone: bool) -> Result<Written, ReportError> {
     let scenario = content.scenario;
-    let figures = figures::all(scenario);
+    let runs = content.runs.iter().map(|(run, _)| *run);
+    let figures = figures::all(&Shown::of(scenario, runs));
     let title = match content.extras.title.as_str() {
         title if alone && !title.is_empty() => title.to_owned(),
         _ => scenario.scenario.title.clone(),

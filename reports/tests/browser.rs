@@ -72,6 +72,7 @@ fn findings(browser: &Path, page: &Path, figures: usize, dark: bool) -> String {
     findings
 }
 
+#[allow(clippy::print_stderr, reason = "a test that did nothing has to say so")]
 fn assert_fine(records: &[RunRecord], pages: &[(&str, usize)]) {
     let Some(browser) = browser() else {
         eprintln!("SKIPPED: no Chromium was found; install it, or name it in CHROMIUM");

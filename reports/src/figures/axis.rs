@@ -34,6 +34,16 @@ impl Axis {
         Self { scale: Scale::Linear, min: 0.0, max, ticks, title: title.to_owned() }
     }
 
+    /// From below zero to above it, as far as the range goes, with at most `count` + 2 round ticks.
+    pub(super) fn around_zero((low, high): (f64, f64), count: usize, title: &str) -> Self {
+        let room = ((high - low).max(1e-9)) * 0.05;
+        let (min, max) = (low.min(0.0) - room, high.max(0.0) + room);
+        let step = round_step((max - min) / count as f64);
+        let (first, last) = ((min / step).ceil() as i64, (max / step).floor() as i64);
+        let tick = |i: i64| (i as f64 * step, label(i as f64 * step, step));
+        Self::with_ticks((min, max), (first..=last).map(tick).collect(), title)
+    }
+
     /// From 1, 2 or 5 times a power of ten to another, with ticks there when they are few and at
     /// the powers alone when they are many.
     pub(super) fn logarithmic(min: f64, max: f64, title: &str) -> Self {
@@ -127,6 +137,13 @@ mod tests {
         assert_eq!(labels(&Axis::from_zero(1003.0, 4, "")), ["0", "500", "1\u{202f}000"]);
         assert_eq!(labels(&Axis::up_to(60.0, 6, "")), ["0", "10", "20", "30", "40", "50", "60"]);
         assert!(Axis::from_zero(0.0, 4, "").position(0.0) < 1e-9);
+    }
+
+    #[test]
+    fn an_axis_around_zero_has_a_tick_there() {
+        let axis = Axis::around_zero((-830.0, 12.0), 5, "");
+        assert_eq!(labels(&axis), ["−800", "−600", "−400", "−200", "0"]);
+        assert!(labels(&Axis::around_zero((0.0, 0.0), 5, "")).contains(&"0"));
     }
 
     #[test]

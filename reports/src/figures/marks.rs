@@ -6,8 +6,9 @@ use plotters::style::RGBColor;
 use super::canvas::{Align, Font, Stroke};
 use super::palette::{Dash, INK, LIMIT, MUTED, Marker, SHADE};
 use super::panel::{GAP, Panel, ROW, TEXT, fitted, font};
-use crate::record::Event;
-use crate::summary::ScenarioSummary;
+use super::shown::{Shown, planned};
+use crate::record::{Event, RunRecord};
+use crate::summary::VariantSummary;
 
 /// Rows of labelled faults; those of more share the last one.
 const LANES: usize = 3;
@@ -20,33 +21,54 @@ struct Lane {
     spans: Vec<(u64, Option<u64>)>,
 }
 
+/// From when to when, in seconds, and how many.
+type Retries = (f64, f64, u64);
+
 /// The rows above each plot of a scenario.
 pub(super) struct Rows {
     faults: Vec<Lane>,
     /// Whether there is one for what the sidecars did: in all plots or in none, so that they have
     /// one size.
     acts: bool,
+    /// When each variant's first run retried.
+    retries: Vec<(usize, Vec<Retries>)>,
 }
 
 impl Rows {
-    pub(super) fn of(scenario: &ScenarioSummary) -> Self {
+    pub(super) fn of(shown: &Shown<'_>) -> Self {
+        let scenario = shown.scenario;
         let drawn = |event: &Event| mark_of(&event.kind).is_some();
         let acts = scenario.variants.iter().flat_map(|variant| &variant.acts).any(drawn);
-        Self { faults: lanes(&scenario.faults), acts }
+        let retries = shown.variants().map(|(v, runs)| (v.place, retries(runs))).collect();
+        Self { faults: lanes(&scenario.faults), acts, retries }
     }
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.faults.len() + usize::from(self.acts)
+        self.faults.len() + usize::from(self.acts) + usize::from(self.retried())
     }
 
-    /// Draws them and shades the plot; before anything that should lie above the shade. `acts` is
-    /// what the plot's sidecar did.
-    pub(super) fn draw(&self, panel: &Panel<'_>, acts: &[Event]) {
+    fn retried(&self) -> bool {
+        self.retries.iter().any(|(_, retries)| !retries.is_empty())
+    }
+
+    /// Draws them and shades the plot; before anything that should lie above the shade.
+    pub(super) fn draw(&self, panel: &Panel<'_>, variant: &VariantSummary) {
+        let acts = &variant.acts;
         let first = panel.top - GAP - self.count() as f64 * ROW;
         let middle = |row: usize| first + (row as f64 + 0.5) * ROW;
         for (row, lane) in self.faults.iter().enumerate() {
             draw_lane(panel, lane, middle(row));
+        }
+        let mine = self.retries.iter().filter(|(place, _)| *place == variant.place);
+        let most = self.retries.iter().flat_map(|(_, r)| r).map(|r| r.2).max().unwrap_or(1);
+        for (from, until, count) in mine.flat_map(|(_, retries)| retries) {
+            // As high as there were retries, so that a few and many differ.
+            let high = (ROW - 4.0) * (*count as f64 / most as f64).max(0.15);
+            let base = middle(self.count() - 1) + ROW / 2.0 - 2.0;
+            let until = panel.x_at(*until).max(panel.x_at(*from) + 1.0);
+            let corners = ((panel.x_at(*from), base - high), (until, base));
+            panel.canvas.block(corners, INK, 0.7);
         }
         // Those that matter most lie on top.
         for (kinds, marker, color) in MARKS {
@@ -68,23 +90,40 @@ impl Rows {
         } else {
             "Shaded: while a fault lasts."
         };
-        if !self.acts {
-            return faults.to_owned();
-        }
-        format!(
-            "{faults} Marks, of each variant's first seed: \u{25b2} an instance is ejected, \u{25cb} it \
-             gets a request on trial, \u{25c6} it is back, \u{25a0} panic begins or ends."
-        )
+        let acts = if self.acts {
+            " Marks, of each variant's first seed: \u{25b2} an instance is ejected, \u{25cb} it gets a \
+             request on trial, \u{25c6} it is back, \u{25a0} panic begins or ends, a circuit changes, \
+             or a configuration is pushed."
+        } else {
+            ""
+        };
+        let retries = if self.retried() {
+            " Dark columns below them: retries of that seed, the higher the more."
+        } else {
+            ""
+        };
+        format!("{faults}{acts}{retries}")
     }
 }
 
 /// The kinds of events that are drawn, and how; later ones over earlier ones.
 const MARKS: [(&[&str], Marker, RGBColor); 4] = [
     (&["probed"], Marker::Ring, MUTED),
-    (&["panic_began", "panic_ended"], Marker::Square, SHADE),
+    (&["panic_began", "panic_ended", "circuit_changed", "pushed"], Marker::Square, SHADE),
     (&["ejected", "unhealthy"], Marker::Triangle, LIMIT),
     (&["returned", "healthy"], Marker::Diamond, INK),
 ];
+
+/// The intervals of the first run in which its sidecar retried.
+fn retries(runs: &[&RunRecord]) -> Vec<Retries> {
+    let intervals = runs.first().into_iter().flat_map(|run| planned(run)).map(|(_, i)| i);
+    let retried = intervals.filter_map(|i| {
+        let count = i.said?.retries;
+        let (from, until) = (i.start_ms as f64 / 1e3, (i.start_ms + i.length_ms) as f64 / 1e3);
+        (count > 0).then_some((from, until, count))
+    });
+    retried.collect()
+}
 
 fn mark_of(kind: &str) -> Option<Marker> {
     MARKS.iter().find(|(kinds, ..)| kinds.contains(&kind)).map(|(_, marker, _)| *marker)
@@ -135,7 +174,7 @@ fn draw_lane(panel: &Panel<'_>, lane: &Lane, middle: f64) {
             }
         }
     }
-    name(panel, lane, middle)
+    name(panel, lane, middle);
 }
 
 /// Names a row, over its bars, which are light enough to read through: from where the first begins,
@@ -154,7 +193,7 @@ fn name(panel: &Panel<'_>, lane: &Lane, y: f64) {
         None => begin + 8.0,
     };
     let latest = panel.canvas.width - 2.0 - width;
-    panel.canvas.text(&label, (wanted.min(latest).max(2.0), y), ink)
+    panel.canvas.text(&label, (wanted.min(latest).max(2.0), y), ink);
 }
 
 #[cfg(test)]

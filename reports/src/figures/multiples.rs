@@ -7,6 +7,7 @@ use super::hover::{Hover, Series, times};
 use super::marks::Rows;
 use super::palette::{Dash, INK, LIMIT, MUTED, look};
 use super::panel::{Panel, Place, ROW, WIDTH, fitted, font, heading};
+use super::shown::Shown;
 use super::table::{Cell, Table};
 use super::thin::thinned;
 use super::{Figure, FigureText};
@@ -14,8 +15,7 @@ use crate::format::{plural, significant};
 use crate::summary::{Band, ScenarioSummary, VariantSummary};
 
 /// What all plots of a figure have in common.
-pub(super) struct Spec<'s> {
-    pub(super) scenario: &'s ScenarioSummary,
+pub(super) struct Spec {
     pub(super) text: FigureText,
     /// The vertical axis.
     pub(super) y: Axis,
@@ -63,21 +63,22 @@ pub(super) fn end_s(scenario: &ScenarioSummary) -> f64 {
 }
 
 /// Draws the plots.
-pub(super) fn multiples(spec: Spec<'_>, plots: &[Plot<'_>]) -> Figure {
-    let x = time_axis(spec.scenario);
-    let rows = Rows::of(spec.scenario);
+pub(super) fn multiples(shown: &Shown<'_>, spec: Spec, plots: &[Plot<'_>]) -> Figure {
+    let end = end_s(shown.scenario);
+    let x = time_axis(shown.scenario);
+    let rows = Rows::of(shown);
     let place =
         Place { top: ROW + 2.0, right: spec.right, height: spec.height, rows: rows.count() };
     let drawing = |plot: &Plot<'_>| -> Drawing {
         let alternative = in_words(&spec, plot, &x);
         let drawing = draw((WIDTH, place.drawing_height()), alternative, |canvas| {
-            one(canvas, place, (&x, &spec), (&rows, plot));
+            one(canvas, place, (&x, &spec), (&rows, plot, end));
         });
         drawing.about(plot.variant.place)
     };
     let drawings = plots.iter().map(drawing).collect();
     let caption =
-        format!("{} {} {}", spec.text.caption, seeds_and_bands(spec.scenario), rows.caption());
+        format!("{} {} {}", spec.text.caption, seeds_and_bands(shown.scenario), rows.caption());
     let data = table(plots);
     Figure { text: FigureText { caption, ..spec.text }, drawings, data }
 }
@@ -85,12 +86,12 @@ pub(super) fn multiples(spec: Spec<'_>, plots: &[Plot<'_>]) -> Figure {
 fn one(
     canvas: &Canvas,
     place: Place,
-    (x, spec): (&Axis, &Spec<'_>),
-    (rows, plot): (&Rows, &Plot<'_>),
+    (x, spec): (&Axis, &Spec),
+    (rows, plot, end_s): (&Rows, &Plot<'_>, f64),
 ) {
     heading(canvas, look(plot.variant.place), &plot.variant.label, &plot.gist);
     let panel = Panel::new(canvas, place, (x, &spec.y));
-    rows.draw(&panel, &plot.variant.acts);
+    rows.draw(&panel, plot.variant);
     if let Some((upper, lower)) = plot.lost {
         losses(&panel, &plot.lines[upper].bands, &plot.lines[lower].bands);
     }
@@ -118,7 +119,7 @@ fn one(
         frame: panel.frame(),
         is_time: true,
         at: times(at_s(plot).into_iter(), x),
-        end_s: end_s(spec.scenario),
+        end_s,
         series: plot.lines.iter().zip(&thin).map(|(l, b)| series(l, b, plot)).collect(),
     });
 }
@@ -153,7 +154,7 @@ fn losses(panel: &Panel<'_>, upper: &[Option<Band>], lower: &[Option<Band>]) {
     panel.canvas.fill(&outline, LIMIT, 0.25);
 }
 
-fn in_words(spec: &Spec<'_>, plot: &Plot<'_>, x: &Axis) -> Alternative {
+fn in_words(spec: &Spec, plot: &Plot<'_>, x: &Axis) -> Alternative {
     let lines = plot.lines.iter().map(|l| format!("{} {}", l.name, extent(&l.bands, l.unit)));
     let description = format!(
         "{} over {}. {}.",
@@ -200,15 +201,20 @@ fn table(plots: &[Plot<'_>]) -> Table {
 
 /// How many runs are behind a line, and what its band is.
 pub(super) fn seeds_and_bands(scenario: &ScenarioSummary) -> String {
+    let runs = runs_behind(scenario);
+    match scenario.variants.iter().any(|v| v.seeds.len() > 1) {
+        false => format!("{runs}."),
+        true => format!(
+            "{runs}: lines are the median over them, bands reach from the smallest to the largest."
+        ),
+    }
+}
+
+/// How many runs each variant has.
+pub(super) fn runs_behind(scenario: &ScenarioSummary) -> String {
     let seeds = || scenario.variants.iter().map(|v| v.seeds.len());
-    let (fewest, most) = (seeds().min().unwrap_or(0), seeds().max().unwrap_or(0));
-    let runs = match (fewest, most) {
-        (_, 1) => return "1 run per variant.".to_owned(),
-        (low, high) if low == high => plural(high, "run"),
-        (low, high) => format!("{low} to {high} runs"),
-    };
-    format!(
-        "{runs} per variant: lines are the median over them, bands reach from the smallest to the \
-         largest."
-    )
+    match (seeds().min().unwrap_or(0), seeds().max().unwrap_or(0)) {
+        (low, high) if low == high => format!("{} per variant", plural(high, "run")),
+        (low, high) => format!("{low} to {high} runs per variant"),
+    }
 }

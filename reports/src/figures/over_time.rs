@@ -4,12 +4,14 @@ use super::axis::Axis;
 use super::canvas::Stroke;
 use super::multiples::{Line, Plot, Spec, multiples};
 use super::palette::{Dash, MUTED, look};
+use super::shown::Shown;
 use super::{Figure, FigureText};
 use crate::format::{mean_count, significant, span};
 use crate::summary::{Band, ScenarioSummary, VariantSummary};
 
 /// Median and 99th percentile of each interval.
-pub(crate) fn response(scenario: &ScenarioSummary) -> Figure {
+pub(crate) fn response(shown: &Shown<'_>) -> Figure {
+    let scenario = shown.scenario;
     let y = response_axis(scenario);
     let deadline = scenario.plan.deadline_ms.map(|ms| ms as f64).filter(|ms| y.holds(*ms));
     let words = match (scenario.plan.deadline_ms, deadline) {
@@ -26,8 +28,8 @@ pub(crate) fn response(scenario: &ScenarioSummary) -> Figure {
         ),
     };
     let plots: Vec<Plot<'_>> = scenario.variants.iter().map(response_plot).collect();
-    let spec = Spec { scenario, text, y, height: 150.0, right: 40.0, limit: deadline, level: None };
-    multiples(spec, &plots)
+    let spec = Spec { text, y, height: 150.0, right: 40.0, limit: deadline, level: None };
+    multiples(shown, spec, &plots)
 }
 
 fn response_plot(variant: &VariantSummary) -> Plot<'_> {
@@ -47,7 +49,8 @@ fn response_plot(variant: &VariantSummary) -> Plot<'_> {
 }
 
 /// What was offered and what was answered well and in time.
-pub(crate) fn goodput(scenario: &ScenarioSummary) -> Figure {
+pub(crate) fn goodput(shown: &Shown<'_>) -> Figure {
+    let scenario = shown.scenario;
     let series =
         |v: &VariantSummary| [v.timeline.offered_per_s.clone(), v.timeline.ok_per_s.clone()];
     let high = scenario.variants.iter().flat_map(series).flatten().flatten().map(|b| b.max);
@@ -61,8 +64,8 @@ pub(crate) fn goodput(scenario: &ScenarioSummary) -> Figure {
                 .to_owned(),
     };
     let plots: Vec<Plot<'_>> = scenario.variants.iter().map(goodput_plot).collect();
-    let spec = Spec { scenario, text, y, height: 130.0, right: 58.0, limit: None, level: None };
-    multiples(spec, &plots)
+    let spec = Spec { text, y, height: 130.0, right: 58.0, limit: None, level: None };
+    multiples(shown, spec, &plots)
 }
 
 fn goodput_plot(variant: &VariantSummary) -> Plot<'_> {

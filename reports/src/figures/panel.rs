@@ -90,7 +90,7 @@ impl<'c> Panel<'c> {
         }
         self.canvas.line(&[(self.left, base), (self.right, base)], Stroke::solid(SHADE, 1.0));
         let middle = ((self.left + self.right) / 2.0, base + 30.0);
-        self.canvas.text(&self.x.title, middle, font(Align::Middle))
+        self.canvas.text(&self.x.title, middle, font(Align::Middle));
     }
 
     /// The place of a horizontal value.
@@ -111,13 +111,13 @@ impl<'c> Panel<'c> {
     /// A horizontal line across the plot.
     pub(super) fn level(&self, value: f64, stroke: Stroke) {
         let y = self.y_at(value);
-        self.canvas.line(&[(self.left, y), (self.right, y)], stroke)
+        self.canvas.line(&[(self.left, y), (self.right, y)], stroke);
     }
 
     /// A line through values.
     pub(super) fn line(&self, values: &[Point], stroke: Stroke) {
         let points: Vec<Point> = values.iter().map(|v| self.at(*v)).collect();
-        self.canvas.line(&points, stroke)
+        self.canvas.line(&points, stroke);
     }
 
     /// The range over seeds, as a light area; gaps stay gaps.
@@ -176,7 +176,7 @@ impl<'c> Panel<'c> {
         let half = font.size * 0.6;
         let corners = ((left, at.1 - half), (left + width, at.1 + half));
         self.canvas.block(corners, PAPER, 0.8);
-        self.canvas.text(text, at, font)
+        self.canvas.text(text, at, font);
     }
 }
 
@@ -184,7 +184,7 @@ impl<'c> Panel<'c> {
 pub(super) fn sample(canvas: &Canvas, (x, y): Point, look: Look, dash: Dash) {
     let stroke = Stroke { color: look.color, width: 2.25, dash };
     canvas.line(&[(x, y), (x + 26.0, y)], stroke);
-    canvas.marker(look.marker, (x + 13.0, y), look.color, 4.5)
+    canvas.marker(look.marker, (x + 13.0, y), look.color, 4.5);
 }
 
 /// The heading of one of several small plots: whose it is, and its gist as a number at the right.
@@ -194,7 +194,7 @@ pub(super) fn heading(canvas: &Canvas, look: Look, name: &str, gist: &str) {
     let bold = Font { color: INK, bold: true, ..font(Align::Left) };
     let room = canvas.width - 46.0 - right.width(gist);
     canvas.text(&fitted(name, bold, room), (36.0, ROW / 2.0), bold);
-    canvas.text(gist, (canvas.width - 2.0, ROW / 2.0), right)
+    canvas.text(gist, (canvas.width - 2.0, ROW / 2.0), right);
 }
 
 /// The text, cut with an ellipsis where it is wider than the room.

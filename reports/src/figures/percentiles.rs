@@ -118,7 +118,7 @@ fn data(variants: &[VariantSummary]) -> Table {
 }
 
 /// The horizontal place of a percentile: the decimal logarithm of 1/(1 − p).
-fn nines(p: f64) -> f64 {
+pub(super) fn nines(p: f64) -> f64 {
     -(1.0 - p).log10()
 }
 
@@ -131,7 +131,7 @@ fn named_on(p: f64, points: &[(f64, f64)]) -> bool {
     points.last().is_some_and(|(end, _)| nines(p) <= end + 1e-9)
 }
 
-fn percentile_axis(reach: f64) -> Axis {
+pub(super) fn percentile_axis(reach: f64) -> Axis {
     let ticks = NAMED.iter().map(|(p, name)| (nines(*p).max(0.0), (*name).to_owned()));
     let ticks = ticks.filter(|(x, _)| *x <= reach + 1e-9).collect();
     Axis::with_ticks((0.0, reach), ticks, "percentile, %")
@@ -180,7 +180,7 @@ fn time_axis(curves: &[Vec<(f64, f64)>], limits: &[(f64, String)]) -> Axis {
     }
 }
 
-fn legend(canvas: &Canvas, variants: &[VariantSummary]) {
+pub(super) fn legend(canvas: &Canvas, variants: &[VariantSummary]) {
     let column = WIDTH / 2.0;
     for (i, variant) in variants.iter().enumerate() {
         let (x, y) = ((i % 2) as f64 * column, (i / 2) as f64 * ROW + ROW / 2.0);

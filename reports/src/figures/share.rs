@@ -5,6 +5,7 @@ use super::canvas::{Align, Alternative, Font, Stroke, draw};
 use super::multiples::{Line, Plot, Spec, multiples};
 use super::palette::{Dash, GRID, INK, Look, MUTED, Marker, SHADE, look};
 use super::panel::{Panel, Place, WIDTH, fitted, font};
+use super::shown::Shown;
 use super::table::{Cell, Table};
 use super::{Figure, FigureText};
 use crate::format::{plural, share};
@@ -114,24 +115,20 @@ fn in_words(scenario: &ScenarioSummary, variant: usize, service: &ServiceSummary
 }
 
 /// Draws the share of each endpoint over time, a plot a variant.
-pub(crate) fn share_over_time(scenario: &ScenarioSummary, service: &str) -> Figure {
+pub(crate) fn share_over_time(shown: &Shown<'_>, service: &str) -> Figure {
+    let scenario = shown.scenario;
     let services = services(scenario, service);
     let fair = services.first().map_or(1.0, |(_, s)| s.fair_share());
     let plot = |(i, service): &(usize, &ServiceSummary)| {
         let variant = &scenario.variants[*i];
-        let lines = lines(look(variant.place), service);
+        let lines = endpoint_lines(look(variant.place), service, "%", in_percent);
         Plot { variant, gist: gist(service), lines, lost: None }
     };
     let plots: Vec<Plot<'_>> = services.iter().map(plot).collect();
     let shares = plots.iter().flat_map(|p| &p.lines).flat_map(|l| l.bands.iter().flatten());
     let highest = shares.map(|b| b.max).fold(fair * 100.0, f64::max);
-    let grouped = services.iter().any(|(_, s)| s.endpoints.len() > LINES);
-    let grouping = if grouped {
-        " The grey band spans the backends that had no fault, each for itself; the grey line is \
-         their mean."
-    } else {
-        ""
-    };
+    let grouped = services.iter().any(|(_, s)| has_groups(s));
+    let grouping = if grouped { GROUPING } else { "" };
     let text = FigureText {
         id: format!("share-{service}-over-time"),
         title: format!("Share of the backends of {service} over time"),
@@ -143,7 +140,7 @@ pub(crate) fn share_over_time(scenario: &ScenarioSummary, service: &str) -> Figu
     };
     let y = Axis::from_zero(highest, 4, "share of requests, %");
     let level = Some(fair * 100.0);
-    multiples(Spec { scenario, text, y, height: 130.0, right: 74.0, limit: None, level }, &plots)
+    multiples(shown, Spec { text, y, height: 130.0, right: 74.0, limit: None, level }, &plots)
 }
 
 /// What the first endpoint with a fault got while it lasted.
@@ -155,48 +152,56 @@ fn gist(service: &ServiceSummary) -> String {
     }
 }
 
+/// What is said of lines that stand for several endpoints.
+pub(super) const GROUPING: &str = " The grey band spans the backends that had no fault, each for itself; the grey line is their \
+     mean.";
+
+/// Whether there are too many endpoints for a line each.
+pub(super) fn has_groups(service: &ServiceSummary) -> bool {
+    service.endpoints.len() > LINES
+}
+
 /// The lines of a plot: an endpoint each, or the endpoints without a fault together.
-fn lines(look: Look, service: &ServiceSummary) -> Vec<Line> {
+pub(super) fn endpoint_lines(
+    look: Look,
+    service: &ServiceSummary,
+    unit: &'static str,
+    value: impl Fn(&EndpointSummary) -> Vec<Option<Band>>,
+) -> Vec<Line> {
     let (faulted, others): (Vec<_>, Vec<_>) = service.endpoints.iter().partition(|e| e.faulted);
-    let few = service.endpoints.len() <= LINES;
+    let few = !has_groups(service);
     let mut lines: Vec<Line> = Vec::new();
     if few {
         for (n, endpoint) in others.iter().enumerate() {
             let stroke = Stroke { color: SHADE, width: 1.5, dash: super::palette::look(n).dash };
-            lines.push(line(&endpoint.name, &endpoint.share_over_time, stroke));
+            lines.push(line(&endpoint.name, unit, value(endpoint), stroke));
         }
     } else if !others.is_empty() {
         let name = match faulted.is_empty() {
             true => format!("all {}", others.len()),
             false => format!("other {}", others.len()),
         };
-        lines.push(line(&name, &together(&others), Stroke::solid(SHADE, 1.5)));
+        let all: Vec<Vec<Option<Band>>> = others.iter().map(|e| value(e)).collect();
+        lines.push(line(&name, unit, together(&all), Stroke::solid(SHADE, 1.5)));
     }
     for (n, endpoint) in faulted.iter().take(LINES).enumerate() {
         // Lines of one colour differ by their dashes.
         let dash = super::palette::look(n).dash;
         let stroke = Stroke { color: look.color, width: 2.25, dash };
-        lines.push(line(&endpoint.name, &endpoint.share_over_time, stroke));
+        lines.push(line(&endpoint.name, unit, value(endpoint), stroke));
     }
     lines
 }
 
-fn line(name: &str, shares: &[Option<Band>], stroke: Stroke) -> Line {
-    Line {
-        name: name.to_owned(),
-        unit: "%",
-        bands: shares.iter().map(|b| b.map(in_percent)).collect(),
-        stroke,
-        range: true,
-        named: true,
-    }
+fn line(name: &str, unit: &'static str, bands: Vec<Option<Band>>, stroke: Stroke) -> Line {
+    Line { name: name.to_owned(), unit, bands, stroke, range: true, named: true }
 }
 
 /// Mean of the endpoints' medians, between their extremes.
-fn together(endpoints: &[&EndpointSummary]) -> Vec<Option<Band>> {
-    let longest = endpoints.iter().map(|e| e.share_over_time.len()).max().unwrap_or(0);
+fn together(endpoints: &[Vec<Option<Band>>]) -> Vec<Option<Band>> {
+    let longest = endpoints.iter().map(Vec::len).max().unwrap_or(0);
     let at = |i: usize| {
-        let bands = endpoints.iter().filter_map(|e| e.share_over_time.get(i).copied().flatten());
+        let bands = endpoints.iter().filter_map(|bands| bands.get(i).copied().flatten());
         let bands: Vec<Band> = bands.collect();
         let first = bands.first()?;
         Some(Band {
@@ -209,9 +214,15 @@ fn together(endpoints: &[&EndpointSummary]) -> Vec<Option<Band>> {
     (0..longest).map(at).collect()
 }
 
-fn in_percent(band: Band) -> Band {
-    let Band { at_s, median, min, max } = band;
-    Band { at_s, median: median * 100.0, min: min * 100.0, max: max * 100.0 }
+/// An endpoint's share over time.
+fn in_percent(endpoint: &EndpointSummary) -> Vec<Option<Band>> {
+    let scaled = |Band { at_s, median, min, max }| Band {
+        at_s,
+        median: median * 100.0,
+        min: min * 100.0,
+        max: max * 100.0,
+    };
+    endpoint.share_over_time.iter().map(|band| band.map(scaled)).collect()
 }
 
 /// The service in each variant that has it, with the variant's position.

@@ -1,13 +1,13 @@
 //! The figures of a scenario, each with its caption and the ways to its files.
 
 use super::Content;
-use crate::figures::{self, DrawError, Drawing, Figure};
+use crate::figures::{self, DrawError, Drawing, Figure, Shown};
 use crate::html::escape;
 use crate::naming::slug;
-use crate::summary::ScenarioSummary;
 
 /// All figures of a scenario, in reading order.
-pub(super) fn all(scenario: &ScenarioSummary) -> Vec<Figure> {
+pub(super) fn all(shown: &Shown<'_>) -> Vec<Figure> {
+    let scenario = shown.scenario;
     let mut services: Vec<&str> = Vec::new();
     for service in scenario.variants.iter().flat_map(|v| &v.services) {
         // One endpoint has all of its service's requests; a plot of that says nothing.
@@ -17,9 +17,22 @@ pub(super) fn all(scenario: &ScenarioSummary) -> Vec<Figure> {
     }
     let mut all = vec![figures::percentiles(scenario)];
     all.extend(services.iter().map(|service| figures::share_in_total(scenario, service)));
-    all.push(figures::response(scenario));
-    all.push(figures::goodput(scenario));
-    all.extend(services.iter().map(|service| figures::share_over_time(scenario, service)));
+    all.push(figures::response(shown));
+    all.extend(figures::heatmap(shown));
+    all.push(figures::goodput(shown));
+    all.extend(figures::throughput(shown));
+    for service in &services {
+        all.push(figures::share_over_time(shown, service));
+        all.extend(figures::latency(shown, service));
+        all.extend(figures::in_flight(shown, service));
+    }
+    all.extend(figures::knee(shown));
+    all.extend(figures::distribution(shown));
+    all.extend(figures::difference(shown));
+    all.extend(figures::amplification(shown));
+    all.extend(figures::budget(shown));
+    all.extend(figures::resources(shown));
+    all.extend(figures::send_lag(shown));
     all
 }
 
