@@ -22,7 +22,7 @@ use serde::Deserialize;
 pub use cluster::ClusterConfig;
 pub use endpoint::EndpointConfig;
 pub use route::{Fallback, HashOn, RouteConfig};
-pub use source::InputError;
+pub use source::{InputError, list, suggest};
 pub use values::{Balance, EndpointAddr, Name};
 
 use crate::telemetry::{AccessLogOptions, TimelineOptions, TracingOptions};
@@ -150,8 +150,8 @@ impl Config {
         let clusters: Vec<&str> = config.clusters.iter().map(|c| c.name.as_str()).collect();
         for (index, RouteConfig { cluster, .. }) in config.routes.iter().enumerate() {
             if !clusters.contains(&cluster.as_str()) {
-                let known = list(&clusters);
-                let message = format!("no cluster is called `{cluster}`; there is {known}");
+                let known = suggest(cluster.as_str(), &clusters);
+                let message = format!("no cluster is called `{cluster}`; {known}");
                 return Err(wrong(format!("routes[{index}].cluster"), cluster, message));
             }
         }
@@ -191,16 +191,6 @@ impl ListenerConfig {
             write_timeout: defaults::write_timeout(),
             half_close: false,
         }
-    }
-}
-
-/// `a, b and c` in backticks, for error messages.
-pub fn list(names: &[&str]) -> String {
-    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    match quoted.split_last() {
-        None => "none".to_owned(),
-        Some((only, [])) => only.clone(),
-        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
     }
 }
 

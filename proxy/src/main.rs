@@ -52,8 +52,13 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("{error:#}"));
-            let usage = error.downcast_ref::<InputError>().is_some();
+            let wrong_input = error.downcast_ref::<InputError>();
+            match wrong_input {
+                // With the line of the file.
+                Some(error) => say(&format!("{error:#}")),
+                None => say(&format!("{error:#}")),
+            }
+            let usage = wrong_input.is_some();
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }

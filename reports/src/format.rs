@@ -95,7 +95,7 @@ fn parts(unit: Unit, number: f64) -> (String, String) {
     };
     match unit {
         Unit::Share => (trimmed(format!("{:.3}", number * 100.0)), format!("{NBSP}%")),
-        Unit::Count => (trimmed(format!("{number:.3}")), String::new()),
+        Unit::Count | Unit::Number => (trimmed(format!("{number:.3}")), String::new()),
         Unit::PerSecond => (format!("{number:.1}"), format!("{NBSP}/s")),
         Unit::Factor => (trimmed(format!("{number:.3}")), format!("{NBSP}×")),
         Unit::Time if number.abs() >= 10.0 => (format!("{number:.1}"), format!("{NBSP}s")),

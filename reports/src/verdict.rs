@@ -74,6 +74,10 @@ pub fn verdict(checks: &[&Check]) -> Verdict {
     }
     match first.confidence {
         None => every_run(checks, first.must_fail),
+        // What never happened in any run has no mean, and none is needed.
+        Some(_) if checks.iter().all(|check| check.value.is_none()) => {
+            every_run(checks, first.must_fail)
+        }
         Some(confidence) => in_the_mean(checks, first, confidence),
     }
 }
@@ -253,6 +257,20 @@ mod tests {
         let held = all(&[0.40, 0.41, 0.42, 0.43, 0.44], must_fail);
         assert!(!held.met && held.reason.ends_with("it must be missed, and it holds"), "{held:?}");
         assert!(!all(&[0.1, 0.9, 0.2, 0.8, 0.5], must_fail).met);
+    }
+
+    #[test]
+    fn what_never_happened_has_no_mean() {
+        let never = |_: usize, check: &mut Check| {
+            (check.value, check.held) = (None, false);
+            (check.confidence, check.must_fail) = (Some(0.95), true);
+        };
+        assert!(all(&[0.0; 5], never).met);
+        let once = all(&[0.6; 5], |place, check| {
+            check.confidence = Some(0.95);
+            check.value = check.value.filter(|_| place != 2);
+        });
+        assert_eq!((once.met, once.reason.as_str()), (false, "a run has no number for it"));
     }
 
     #[test]

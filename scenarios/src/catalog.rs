@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use proxy::config::{InputError, list, source};
+use proxy::config::{InputError, source, suggest};
 
 use crate::scenario::Scenario;
 
@@ -36,9 +36,9 @@ pub fn load(name: &str) -> Result<Scenario, InputError> {
     if !looks_like_a_file {
         let known: Vec<_> = names().collect();
         let message = format!(
-            "no scenario of this name is in the catalogue, which has {}; give a file as a path \
-             that ends in .toml",
-            list(&known)
+            "no scenario of this name is in the catalogue; {}; give a file as a path that ends in \
+             .toml",
+            suggest(name, &known)
         );
         return Err(InputError::file(&path, message));
     }

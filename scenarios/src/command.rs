@@ -7,6 +7,7 @@ mod junit;
 mod list;
 mod progress;
 mod run;
+mod schema;
 mod span;
 mod sweep;
 
@@ -47,6 +48,8 @@ enum Command {
     Sweep(sweep::Arguments),
     /// List the scenarios of the catalogue
     List(list::Arguments),
+    /// Print the JSON schema of scenario files, for editors
+    Schema,
     /// Serve a backend model on a real socket
     Backend(backend::Arguments),
 }
@@ -77,13 +80,19 @@ pub fn main() -> ExitCode {
         Some(Command::Run(arguments)) => run::run(&arguments),
         Some(Command::Sweep(arguments)) => sweep::run(&arguments),
         Some(Command::List(arguments)) => list::run(&arguments),
+        Some(Command::Schema) => schema::run(),
         Some(Command::Backend(arguments)) => backend::run(&arguments),
     };
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            say(&format!("meshbench: {error:#}"));
-            let usage = error.is::<InputError>() || error.is::<Usage>();
+            let wrong_input = error.downcast_ref::<InputError>();
+            match wrong_input {
+                // With the line of the file.
+                Some(error) => say(&format!("meshbench: {error:#}")),
+                None => say(&format!("meshbench: {error:#}")),
+            }
+            let usage = wrong_input.is_some() || error.is::<Usage>();
             ExitCode::from(if usage { USAGE } else { FAILED })
         }
     }

@@ -1,11 +1,16 @@
 //! Metrics, from the client's record and the backends' logs. Pure.
 //!
-//! Nothing here asks the sidecar what it did; response flags are read off its answers.
+//! Nothing here asks the sidecar what it did; response flags are read off its answers. The one
+//! exception is what is measured of its ejections, which are held against the faults that were
+//! injected: see `measure/ejections.rs`.
 
 mod deadline;
+mod ejections;
 mod over_time;
+mod scope;
+mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use loadgen::{LatencyHistogram, Outcome, Sample};
@@ -13,205 +18,175 @@ use sim::RunResult;
 use sim::backend::LogEntry;
 
 pub(crate) use self::over_time::Shares;
-use crate::scenario::{Expectation, Metric, Scenario, Variant, Window, matches};
+use crate::scenario::{Expectation, Metric, Scenario, Variant};
+use scope::Scope;
 
 /// What was measured of one run.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
-    /// A part of a whole, from 0 to 1.
-    Share(f64),
-    /// A duration.
-    Time(Duration),
-    /// How many.
-    Count(u64),
-    /// How many a second.
-    PerSecond(f64),
-    /// How many times as many.
-    Factor(f64),
+#[derive(Clone, Debug, PartialEq)]
+pub enum Measured {
+    /// A number in the metric's unit; seconds for times.
+    Number(f64),
+    /// What was waited for did not happen: longer than any time.
+    Never,
+    /// There was nothing to measure, and why.
+    Nothing(String),
 }
 
-impl Value {
-    /// The number, in seconds for times.
-    pub fn number(self) -> f64 {
+impl Measured {
+    /// A number, or why there is none.
+    fn or(number: Option<f64>, why: &str) -> Self {
+        number.map_or_else(|| Measured::Nothing(why.to_owned()), Measured::Number)
+    }
+
+    /// The number, if it is one.
+    pub fn number(&self) -> Option<f64> {
         match self {
-            Value::Share(number) | Value::PerSecond(number) | Value::Factor(number) => number,
-            Value::Time(time) => time.as_secs_f64(),
-            Value::Count(count) => count as f64,
+            Measured::Number(number) => Some(*number),
+            _ => None,
         }
     }
 }
 
-/// The part of the run that an expectation looks at.
-pub fn window(scenario: &Scenario, expectation: &Expectation) -> Window {
-    expectation.from.unwrap_or_default()..expectation.until.unwrap_or(scenario.duration())
-}
+const NONE_PLANNED: &str = "no such request was planned then";
+const NONE_ARRIVED: &str = "no such request arrived then";
 
-/// Measures what an expectation is about; `None` when there was nothing to measure, such as the
-/// longest of no response times.
+/// Measures what an expectation is about.
 pub fn measure(
     scenario: &Scenario,
     variant: &Variant,
     expectation: &Expectation,
     result: &RunResult,
-) -> Option<Value> {
-    let scope = Scope::new(scenario, expectation, result);
-    let metric = *expectation.that.get_ref();
-    match metric {
+) -> Measured {
+    let Some(scope) = Scope::new(scenario, expectation, result) else {
+        return Measured::Nothing("its window is not there in this run".to_owned());
+    };
+    let count = |count: usize| Some(count as f64);
+    match expectation.metric {
         Metric::SuccessRate => share_of(scope.planned(), |s| s.outcome == Outcome::Ok),
         Metric::StatusShare => share_of(scope.planned(), |s| s.status == expectation.status),
-        Metric::Goodput => {
-            let good = scope.samples().filter(|s| s.outcome == Outcome::Ok);
-            let good = good.filter(|s| scope.window.contains(&s.finished)).count();
-            let length = scope.window.end - scope.window.start;
-            Some(Value::PerSecond(good as f64 / length.as_secs_f64()))
-        }
-        Metric::Flagged => {
-            let flag = expectation.flag.as_ref()?.get_ref();
-            let has = |flags: &str| flags.split(',').any(|one| one.trim() == flag);
-            let hits =
-                result.flagged.iter().filter(|f| has(&f.flags) && scope.window.contains(&f.at));
-            Some(Value::Count(hits.count() as u64))
-        }
-        Metric::Share => scope.share(&scope.window).map(Value::Share),
-        Metric::PeakShare => over_time::peak_share(&scope).map(Value::Share),
-        Metric::TimeToDetect => over_time::time_to_detect(&scope).map(Value::Time),
-        Metric::TimeToRecover => over_time::time_to_recover(&scope).map(Value::Time),
-        Metric::Arrivals => Some(Value::Count(scope.arrivals().count() as u64)),
+        Metric::Goodput => a_second(&scope, |outcome| outcome == Outcome::Ok),
+        Metric::Throughput => a_second(&scope, Outcome::was_answered),
+        Metric::Flagged => scope.if_planned(|| flagged(&scope)),
+        Metric::Share => Measured::or(scope.share(), NONE_ARRIVED),
+        Metric::PeakShare => over_time::peak_share(&scope),
+        Metric::TimeToDetect => over_time::time_to_detect(&scope),
+        Metric::TimeToRecover => over_time::time_to_recover(&scope),
+        Metric::Arrivals => scope.if_planned(|| scope.arrivals().count()),
         Metric::Amplification => {
             let sent = scope.planned().filter(|s| s.outcome.was_sent()).map(|s| s.index);
-            let sent: std::collections::BTreeSet<_> = sent.collect();
+            let sent: BTreeSet<_> = sent.collect();
             // Those of the requests planned in the window, whenever they arrived.
             let indexes = scope.at_entry().filter_map(|entry| entry.index);
             let arrived = indexes.filter(|index| sent.contains(index)).count();
-            (!sent.is_empty()).then(|| Value::Factor(arrived as f64 / sent.len() as f64))
+            let factor = (!sent.is_empty()).then(|| arrived as f64 / sent.len() as f64);
+            Measured::or(factor, "no such request was sent then")
         }
         Metric::MostSeen => {
-            let mut seen: BTreeMap<u64, u64> = BTreeMap::new();
             let arrived = scope.at_entry().filter(|entry| scope.window.contains(&entry.arrived));
-            let indexes = arrived.filter_map(|entry| entry.index);
-            indexes.filter(|i| scope.has_method(*i)).for_each(|i| *seen.entry(i).or_default() += 1);
-            seen.values().max().map(|most| Value::Count(*most))
+            Measured::or(most_of_one(&scope, arrived), NONE_ARRIVED)
         }
-        Metric::LateStarts => Some(Value::Count(deadline::late_starts(&scope, variant, result))),
-        Metric::LongestWork => {
-            // What is still being worked on has taken at least until the plan's end.
-            let end = scenario.duration();
-            let ended = |entry: &LogEntry| entry.end.map_or(end, |(_, at)| at);
-            let times = scope.arrivals().map(|e| ended(e).saturating_sub(e.arrived));
-            times.max().map(Value::Time)
+        Metric::MostAtOne => {
+            let at_one = |place| most_of_one(&scope, scope.arrivals_at(place));
+            Measured::or(scope.targets().filter_map(at_one).max_by(f64::total_cmp), NONE_ARRIVED)
         }
-        Metric::Min | Metric::P50 | Metric::P90 | Metric::P99 | Metric::P999 | Metric::Max => {
-            let wanted = |s: &&Sample| expectation.status.is_none_or(|st| s.status == Some(st));
-            response_time(metric, scope.planned().filter(wanted)).map(Value::Time)
+        Metric::LateStarts => scope.if_arrived(|| deadline::late_starts(&scope, variant)),
+        Metric::WastedWork => work::wasted(&scope, variant),
+        Metric::Ejections => scope.if_planned(|| ejections::count(&scope)),
+        Metric::EjectionPrecision => ejections::precision(&scope),
+        Metric::EjectionRecall => ejections::recall(&scope),
+        Metric::Jain => work::jain(&scope),
+        Metric::MaxOverMean => work::max_over_mean(&scope),
+        Metric::PeakInWork => Measured::or(count_some(work::peak_in_work(&scope)), NONE_ARRIVED),
+        Metric::PeakInFlight => {
+            let of = |s: &Sample| Some((s.sent?, s.finished));
+            let most = work::most_at_a_time(scope.samples().filter_map(of), &scope.window);
+            Measured::or(most.and_then(count), "no such request was in flight then")
         }
+        Metric::LongestWork => longest(scope.work_times()),
+        Metric::Work(percentile) => quantile(scope.work_times(), percentile),
+        Metric::Min => time(response_times(&scope).min()),
+        Metric::Max => longest(response_times(&scope)),
+        Metric::Mean => {
+            let (sum, all) = response_times(&scope)
+                .fold((0.0, 0_u64), |(sum, all), time| (sum + time.as_secs_f64(), all + 1));
+            Measured::or((all > 0).then(|| sum / all as f64), NONE_PLANNED)
+        }
+        Metric::Response(percentile) => quantile(response_times(&scope), percentile),
     }
 }
 
-/// One run, seen through one expectation.
-struct Scope<'a> {
-    scenario: &'a Scenario,
-    expectation: &'a Expectation,
-    result: &'a RunResult,
-    window: Window,
-    /// The names of all instances.
-    names: Vec<String>,
-    /// The services of them.
-    services: Vec<usize>,
+fn count_some(count: Option<usize>) -> Option<f64> {
+    count.map(|count| count as f64)
 }
 
-impl<'a> Scope<'a> {
-    fn new(scenario: &'a Scenario, expectation: &'a Expectation, result: &'a RunResult) -> Self {
-        let window = window(scenario, expectation);
-        let (names, services) = (scenario.instances(), scenario.services_of_instances());
-        Self { scenario, expectation, result, window, names, services }
-    }
+/// Response times of the requests planned in the window, with the status asked for.
+fn response_times<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = Duration> + 'a {
+    let status = scope.expectation.status;
+    let wanted = move |s: &&Sample| status.is_none_or(|status| s.status == Some(status));
+    scope.planned().filter(wanted).map(Sample::response_time)
+}
 
-    /// The requests that have the method asked for.
-    fn samples(&self) -> impl Iterator<Item = &'a Sample> {
-        self.result.samples.iter().filter(|sample| self.has_method(sample.index))
-    }
+fn time(time: Option<Duration>) -> Measured {
+    Measured::or(time.map(|time| time.as_secs_f64()), "there was no such request then")
+}
 
-    /// Those of them that were planned in the window.
-    fn planned(&self) -> impl Iterator<Item = &'a Sample> {
-        self.samples().filter(|sample| self.window.contains(&sample.planned))
-    }
+fn longest(times: impl Iterator<Item = Duration>) -> Measured {
+    time(times.max())
+}
 
-    fn has_method(&self, index: u64) -> bool {
-        let method = self.expectation.method.as_ref().map(|method| method.get_ref().as_str());
-        method.is_none_or(|method| self.result.mix.target_of(index).method() == method)
+/// To three digits. At least one value has to lie beyond the percentile, or it is the maximum.
+fn quantile(
+    times: impl Iterator<Item = Duration>,
+    percentile: crate::scenario::Percentile,
+) -> Measured {
+    let mut histogram = LatencyHistogram::new();
+    times.for_each(|time| histogram.record(time));
+    if histogram.count() < percentile.support() {
+        let (needs, has) = (percentile.support(), histogram.count());
+        let why = format!("{percentile} is of at least {needs} requests, and there were {has}");
+        return Measured::Nothing(why);
     }
+    Measured::Number(histogram.quantile(percentile.quantile()).as_secs_f64())
+}
 
-    fn is_target(&self, place: usize) -> bool {
-        let target = self.expectation.target.as_ref();
-        target.is_none_or(|target| matches(target.get_ref(), &self.names[place]))
+/// How many ended so in the window, a second.
+fn a_second(scope: &Scope<'_>, counts: impl Fn(Outcome) -> bool) -> Measured {
+    if !scope.samples().any(|sample| sample.planned < scope.window.end) {
+        return Measured::Nothing(NONE_PLANNED.to_owned());
     }
+    let ended = scope.samples().filter(|s| scope.window.contains(&s.finished));
+    let count = ended.filter(|s| counts(s.outcome)).count();
+    let length = scope.window.end - scope.window.start;
+    Measured::Number(count as f64 / length.as_secs_f64())
+}
 
-    /// The places of the targets; of all instances, if none is named.
-    fn targets(&self) -> impl Iterator<Item = usize> {
-        (0..self.names.len()).filter(|&place| self.is_target(place))
-    }
+/// Answers that carried the flag asked for.
+fn flagged(scope: &Scope<'_>) -> usize {
+    let flag = scope.expectation.flag.as_deref().unwrap_or_default();
+    let has = |flags: &str| flags.split(',').any(|one| one.trim() == flag);
+    let wanted = scope.result.flagged.iter().filter(|answer| {
+        has(&answer.flags) && scope.window.contains(&answer.at) && scope.is_wanted(answer.index)
+    });
+    wanted.count()
+}
 
-    /// The places of all instances of the services that the targets belong to.
-    fn peers(&self) -> impl Iterator<Item = usize> {
-        let of_targets: Vec<_> = self.targets().map(|place| self.services[place]).collect();
-        (0..self.names.len()).filter(move |&place| of_targets.contains(&self.services[place]))
-    }
-
-    /// What arrived at the targets in the window, of the method asked for.
-    fn arrivals(&self) -> impl Iterator<Item = &'a LogEntry> {
-        let logs = self.targets().flat_map(|place| &self.result.logs[place]);
-        logs.filter(|entry| {
-            let method = entry.index.is_none_or(|index| self.has_method(index));
-            method && self.window.contains(&entry.arrived)
-        })
-    }
-
-    /// All that arrived at the service that the client calls.
-    fn at_entry(&self) -> impl Iterator<Item = &'a LogEntry> {
-        let logs = self.result.logs.iter().zip(&self.services);
-        logs.filter(|(_, service)| **service == 0).flat_map(|(log, _)| log)
-    }
-
-    /// The targets' part of what arrived at their services in a time.
-    fn share(&self, window: &Window) -> Option<f64> {
-        let arrived = |place: usize| {
-            let log = self.result.logs[place].iter();
-            log.filter(|entry| window.contains(&entry.arrived)).count() as f64
-        };
-        let all: f64 = self.peers().map(arrived).sum();
-        let hits: f64 = self.targets().map(arrived).sum();
-        (all > 0.0).then(|| hits / all)
-    }
+/// How many of these arrivals the request that has the most of them has.
+fn most_of_one<'a>(scope: &Scope<'_>, arrivals: impl Iterator<Item = &'a LogEntry>) -> Option<f64> {
+    let mut seen: BTreeMap<u64, usize> = BTreeMap::new();
+    let indexes = arrivals.filter_map(|entry| entry.index);
+    let wanted = indexes.filter(|index| scope.is_wanted(Some(*index)));
+    wanted.for_each(|index| *seen.entry(index).or_default() += 1);
+    count_some(seen.values().copied().max())
 }
 
 fn share_of<'a>(
     samples: impl Iterator<Item = &'a Sample>,
     wanted: impl Fn(&Sample) -> bool,
-) -> Option<Value> {
+) -> Measured {
     let (mut all, mut hits) = (0_u64, 0_u64);
     for sample in samples {
         all += 1;
         hits += u64::from(wanted(sample));
     }
-    (all > 0).then(|| Value::Share(hits as f64 / all as f64))
-}
-
-/// Exact for the extremes, to three digits for the percentiles.
-fn response_time<'a>(
-    metric: Metric,
-    samples: impl Iterator<Item = &'a Sample>,
-) -> Option<Duration> {
-    let times = samples.map(Sample::response_time);
-    let quantile = match metric {
-        Metric::Min => return times.min(),
-        Metric::P50 => 0.5,
-        Metric::P90 => 0.9,
-        Metric::P99 => 0.99,
-        Metric::P999 => 0.999,
-        // The only other one that is a response time.
-        _ => return times.max(),
-    };
-    let mut histogram = LatencyHistogram::new();
-    times.for_each(|time| histogram.record(time));
-    (!histogram.is_empty()).then(|| histogram.quantile(quantile))
+    Measured::or((all > 0).then(|| hits as f64 / all as f64), NONE_PLANNED)
 }

@@ -9,8 +9,8 @@ use sim::turmoil_engine;
 
 use crate::chronicle::record;
 use crate::conservation;
-use crate::judge::{judge, not_judged};
-use crate::measure::{Value, measure};
+use crate::judge::{judge, without_base};
+use crate::measure::{Measured, measure};
 use crate::plan::{Job, world};
 use crate::scenario::Scenario;
 
@@ -48,7 +48,7 @@ impl Progress for () {
 /// A finished run, and the values that its scenario's expectations are about.
 struct Finished {
     record: RunRecord,
-    values: Vec<Option<Value>>,
+    values: Vec<Measured>,
 }
 
 /// Carries out `jobs` on as many threads as there are cores. Each simulation has one thread to
@@ -104,7 +104,7 @@ fn run_one(
     let Some(result) = result else { return Ok(None) };
     let mut record = record(scenario, job, &result);
     record.checks = vec![conservation::check(scenario, &record.accounting, &result)];
-    let expectations = scenario.file.expect.iter();
+    let expectations = scenario.expect.iter();
     let values = expectations.map(|e| measure(scenario, variant, e, &result)).collect();
     Ok(Some(Finished { record, values }))
 }
@@ -129,22 +129,22 @@ fn judge_all(
         };
         let scenario = &scenarios[job.scenario];
         let mut record = finished.record.clone();
-        for (place, expectation) in scenario.file.expect.iter().enumerate() {
-            if !expectation.is_about(&job.variant(scenarios).name) {
+        for (place, expectation) in scenario.expect.iter().enumerate() {
+            let variant = &job.variant(scenarios).name;
+            if !expectation.is_about(variant) {
                 continue;
             }
-            let value = finished.values[place];
+            let value = &finished.values[place];
             let Some(base) = &expectation.compared_with else {
-                record.checks.push(judge(scenario, expectation, value, None));
+                record.checks.push(judge(scenario, expectation, variant, value, None));
                 continue;
             };
-            let base = base.get_ref();
             match finished_twin(scenarios, jobs, done, job, base) {
                 Some(twin) => {
-                    let base = Some(twin.values[place]);
-                    record.checks.push(judge(scenario, expectation, value, base));
+                    let base = Some(&twin.values[place]);
+                    record.checks.push(judge(scenario, expectation, variant, value, base));
                 }
-                None => record.warnings.push(not_judged(scenario, expectation, base)),
+                None => record.warnings.push(without_base(scenario, expectation, base)),
             }
         }
         outcome.records.push(record);

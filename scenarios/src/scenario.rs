@@ -7,7 +7,10 @@ mod check;
 mod expectation;
 mod fault;
 mod fields;
+mod formula;
 mod load;
+mod metric;
+mod schema;
 mod service;
 mod variant;
 
@@ -17,13 +20,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use proxy::config::{InputError, source};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-pub use expectation::{Bound, Expectation, Metric};
+pub use expectation::{Anchor, Bound, Expectation, Instances, Requests, When, WrittenExpectation};
 pub use fault::{Chosen, Delay, ErrorKind, Fault, Random, Way, What, matches};
 pub use load::{CannotSend, Load, RequestKind};
+pub use metric::{Metric, Percentile};
 pub use reports::record::Unit;
+pub use schema::schema;
 pub use service::{ColdStart, Group, Service};
 pub use variant::{Compare, Sidecar, Variant, Written};
 
@@ -40,10 +46,12 @@ pub struct Scenario {
     pub file: File,
     /// What is compared.
     pub variants: Vec<Variant>,
+    /// What must hold, and of which variants.
+    pub expect: Vec<Expectation>,
 }
 
 /// A scenario as written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// One line.
@@ -54,6 +62,7 @@ pub struct File {
     pub seeds: NonZeroU64,
     /// How long requests are planned for; whole milliseconds.
     #[serde(deserialize_with = "fields::spanned_milliseconds")]
+    #[schemars(with = "Duration")]
     pub duration: Spanned<Duration>,
     /// What there is; the client calls the first service, through its sidecar.
     #[serde(deserialize_with = "proxy::config::fields::non_empty")]
@@ -76,11 +85,11 @@ pub struct File {
     pub faults: Vec<Fault>,
     /// What must hold.
     #[serde(default)]
-    pub expect: Vec<Expectation>,
+    pub expect: Vec<WrittenExpectation>,
 }
 
 /// The links.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Network {
     /// Time on the wire, one way.
@@ -106,7 +115,7 @@ impl Scenario {
     pub fn parse(path: &Path, text: &str) -> Result<Self, InputError> {
         let file: File = source::parse(path, text)?;
         let variants = variant::variants(&file, path, text)?;
-        check::check(&file, &variants, path, text)?;
+        let expect = check::check(&file, &variants, path, text)?;
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         Ok(Self {
             name: name.unwrap_or_default(),
@@ -114,6 +123,7 @@ impl Scenario {
             called: path.display().to_string(),
             file,
             variants,
+            expect,
         })
     }
 
@@ -148,6 +158,21 @@ impl File {
     /// The names of all instances, service by service.
     fn instances(&self) -> Vec<String> {
         self.services.iter().flat_map(Service::instance_names).collect()
+    }
+
+    /// When the first fault that may hit an instance of this name or pattern can be there, from its
+    /// first begin to its last end; `None` if there is none. One that never ends lasts to the end.
+    fn possible_fault(&self, target: &str) -> Option<Window> {
+        let (names, inventory) = (self.instances(), self.inventory());
+        let end = *self.duration.get_ref();
+        let hits = |fault: &&Fault| {
+            fault.candidates(&inventory).into_iter().any(|place| matches(target, &names[place]))
+        };
+        let spans = self.faults.iter().filter(hits).filter_map(|fault| {
+            let times = fault.possible_times(end);
+            Some(times.first()?.0..times.last()?.1.unwrap_or(end).min(end))
+        });
+        spans.min_by_key(|span| span.start)
     }
 
     /// All instances, as faults are aimed at them.

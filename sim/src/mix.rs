@@ -38,6 +38,11 @@ impl Mix {
         &self.mix.aims()[self.mix.pick(self.seed, index)].target
     }
 
+    /// What may be sent, each once.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.mix.aims().iter().map(|aim| &aim.target)
+    }
+
     /// What the load generator is told: the seed, and the same targets, all dialled at `address`.
     pub(crate) fn at(&self, address: &str) -> (u64, loadgen::Mix) {
         (self.seed, self.mix.clone().dialled_at(address))

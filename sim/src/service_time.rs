@@ -10,13 +10,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use proxy::config::fields::{duration, parse_duration, positive_duration};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// The 99th percentile of the standard normal distribution.
 const Z99: f64 = 2.326_347_874_040_841;
 
 /// A distribution of service times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ServiceTime {
     /// Always the same.
@@ -41,14 +42,14 @@ pub enum ServiceTime {
 }
 
 /// A log-normal distribution by two of its quantiles, which people can read off a dashboard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "RawLognormal")]
 pub struct Lognormal {
     median: Duration,
     p99: Duration,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawLognormal {
     #[serde(deserialize_with = "positive_duration")]

@@ -1,9 +1,10 @@
 //! Fields that check themselves while they are read, for `#[serde(deserialize_with)]`.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::de::Error as _;
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A duration with its unit, such as `"250ms"`.
@@ -11,7 +12,36 @@ use serde::{Deserialize, Deserializer};
 /// # Errors
 /// When it is not one.
 pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    DurationText::deserialize(deserializer).map(|text| text.0)
+}
+
+/// A duration that is written with its unit, such as `"250ms"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DurationText(pub Duration);
+
+impl<'de> Deserialize<'de> for DurationText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DurationVisitor;
+
+        impl Visitor<'_> for DurationVisitor {
+            type Value = DurationText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration with its unit, such as \"250ms\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<DurationText, E> {
+                parse_duration(text).map(DurationText).map_err(E::custom)
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<DurationText, E> {
+                let hint = "a duration is written with its unit";
+                Err(E::custom(format!("{hint}, such as \"{number}ms\" or \"{number}s\"")))
+            }
+        }
+
+        deserializer.deserialize_any(DurationVisitor)
+    }
 }
 
 /// A duration above zero.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::list;
+use super::suggest;
 use crate::policy::balance::{STRATEGIES, Strategy};
 
 /// A name, and where in the file it stands.
@@ -89,7 +89,7 @@ impl Balance {
     pub fn parse(name: &str) -> Result<Self, String> {
         Strategy::named(name).map(Self).ok_or_else(|| {
             let known: Vec<_> = STRATEGIES.iter().map(|strategy| strategy.name).collect();
-            format!("no strategy is called `{name}`; there is {}", list(&known))
+            format!("no strategy is called `{name}`; {}", suggest(name, &known))
         })
     }
 }

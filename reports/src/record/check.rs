@@ -57,6 +57,8 @@ pub enum Unit {
     PerSecond,
     /// How many times as many.
     Factor,
+    /// A number of nothing, such as an index.
+    Number,
 }
 
 impl Check {

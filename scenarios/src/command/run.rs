@@ -158,11 +158,10 @@ fn restrict(scenarios: &mut [Scenario], asked: &[String]) -> anyhow::Result<()> 
             return Err(Usage(message).into());
         }
         let bases: Vec<String> = scenario
-            .file
             .expect
             .iter()
             .filter(|expectation| asked.iter().any(|variant| expectation.is_about(variant)))
-            .filter_map(|expectation| Some(expectation.compared_with.as_ref()?.get_ref().clone()))
+            .filter_map(|expectation| expectation.compared_with.clone())
             .collect();
         scenario
             .variants

@@ -1,36 +1,60 @@
-//! Attempts that reach an instance when nobody can use their answer any more. Pure.
+//! Until when an answer is of use, and attempts that reach an instance after that. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sim::RunResult;
+use sim::backend::LogEntry;
 
-use super::Scope;
+use super::scope::Scope;
 use crate::scenario::{Scenario, Variant};
 
 /// Times are whole milliseconds in the simulator, and a wait that ends at the same one as a
 /// message arrives may be seen before or after it.
 const TICK: Duration = Duration::from_millis(1);
 
-/// How many attempts reached a target after the time of their request was up.
-///
-/// That time is the least of the route's and of those that the client names in a header, counted
-/// from the send. What is on its way to the instance when it ends is not late.
-pub(super) fn late_starts(scope: &Scope<'_>, variant: &Variant, result: &RunResult) -> u64 {
-    let limit = variant.sidecar.route.timeout;
-    let limit = callers_limits(scope.scenario).fold(limit, Duration::min);
-    let sent = result.samples.iter().filter_map(|sample| Some((sample.index, sample.sent?)));
-    let sent: BTreeMap<_, _> = sent.collect();
+/// Until when the answer to each request is of use.
+pub(super) struct Deadline {
+    /// The least of the route's limit and of those that the client names in a header.
+    limit: Duration,
+    /// When a request was sent, and until when the client counts its answer.
+    requests: BTreeMap<u64, (Duration, Option<Duration>)>,
+}
+
+impl Deadline {
+    pub(super) fn new(scope: &Scope<'_>, variant: &Variant) -> Self {
+        let limit = variant.sidecar.route.timeout;
+        let limit = callers_limits(scope.scenario).fold(limit, Duration::min);
+        let deadline = scope.scenario.file.load.deadline;
+        let until = |planned: Duration| deadline.map(|deadline| planned + deadline);
+        let sent = scope.result.samples.iter();
+        let sent = sent.filter_map(|s| Some((s.index, (s.sent?, until(s.planned)))));
+        Self { limit, requests: sent.collect() }
+    }
+
+    /// When the time that its callers gave a request is up, counted from its send.
+    fn up(&self, index: u64) -> Option<Duration> {
+        self.requests.get(&index).map(|(sent, _)| *sent + self.limit)
+    }
+
+    /// The same, or when the client stops counting its answer, if that is earlier.
+    pub(super) fn of_use_until(&self, index: u64) -> Option<Duration> {
+        let (_, until) = self.requests.get(&index)?;
+        self.up(index).into_iter().chain(*until).min()
+    }
+}
+
+/// How many attempts reached a target after the time of their request was up. What is on its way
+/// to the instance when it ends is not late.
+pub(super) fn late_starts(scope: &Scope<'_>, variant: &Variant) -> usize {
+    let deadline = Deadline::new(scope, variant);
     let depths = depths(scope.scenario);
     let late = scope.targets().map(|place| {
         let way = way(scope.scenario, depths[scope.services[place]]);
-        let is_late = |index: Option<u64>, arrived: Duration| {
-            let index = index.filter(|index| scope.has_method(*index));
-            let sent = index.and_then(|index| sent.get(&index));
-            sent.is_some_and(|sent| arrived > *sent + limit + way)
+        let is_late = |entry: &&LogEntry| {
+            let up = entry.index.and_then(|index| deadline.up(index));
+            up.is_some_and(|up| entry.arrived > up + way)
         };
-        let arrived = result.logs[place].iter().filter(|e| scope.window.contains(&e.arrived));
-        arrived.filter(|entry| is_late(entry.index, entry.arrived)).count() as u64
+        scope.arrivals_at(place).filter(is_late).count()
     });
     late.sum()
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use sim::backend::LogEntry;
 
-use super::Scope;
+use super::Measured;
+use super::scope::Scope;
 use crate::scenario::Window;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -74,6 +75,11 @@ impl<'a> Shares<'a> {
         self.targets.len() as f64 / self.peers.len() as f64
     }
 
+    /// Whether some second of the window has enough arrivals.
+    fn are_there(&self, window: &Window) -> bool {
+        self.tenths(window).shares().next().is_some()
+    }
+
     /// The largest share of any second in the window.
     fn peak(&self, window: &Window) -> Option<f64> {
         self.tenths(window).shares().map(|(_, share)| share).max_by(f64::total_cmp)
@@ -102,19 +108,35 @@ impl<'a> Shares<'a> {
     }
 }
 
+const TOO_FEW: &str = "no second of it has enough requests for a share";
+const NO_FAULT: &str = "nothing went wrong there";
+
 /// The largest share of any second in the window.
-pub(super) fn peak_share(scope: &Scope<'_>) -> Option<f64> {
-    shares(scope).peak(&scope.window)
+pub(super) fn peak_share(scope: &Scope<'_>) -> Measured {
+    Measured::or(shares(scope).peak(&scope.window), TOO_FEW)
 }
 
-/// By the targets' first fault.
-pub(super) fn time_to_detect(scope: &Scope<'_>) -> Option<Duration> {
-    shares(scope).time_to_detect(&fault(scope)?)
+/// By the targets' first fault; never when it ends first.
+pub(super) fn time_to_detect(scope: &Scope<'_>) -> Measured {
+    let Some(fault) = fault(scope) else { return Measured::Nothing(NO_FAULT.to_owned()) };
+    let shares = shares(scope);
+    or_never(shares.time_to_detect(&fault), shares.are_there(&fault))
 }
 
-/// By the targets' first fault.
-pub(super) fn time_to_recover(scope: &Scope<'_>) -> Option<Duration> {
-    shares(scope).time_to_recover(fault(scope)?.end, scope.scenario.duration())
+/// By the targets' first fault; never when the run ends first.
+pub(super) fn time_to_recover(scope: &Scope<'_>) -> Measured {
+    let Some(fault) = fault(scope) else { return Measured::Nothing(NO_FAULT.to_owned()) };
+    let (shares, end) = (shares(scope), scope.scenario.duration());
+    let there = shares.are_there(&(fault.end..end + SECOND));
+    or_never(shares.time_to_recover(fault.end, end), there)
+}
+
+/// What did not happen although there was something to see it by never did.
+fn or_never(time: Option<Duration>, there: bool) -> Measured {
+    match time {
+        None if there => Measured::Never,
+        time => Measured::or(time.map(|time| time.as_secs_f64()), TOO_FEW),
+    }
 }
 
 fn shares<'a>(scope: &Scope<'a>) -> Shares<'a> {

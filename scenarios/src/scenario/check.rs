@@ -10,15 +10,15 @@ use std::path::Path;
 use proxy::config::InputError;
 use toml::Spanned;
 
-use super::{File, Service, Variant, matches};
+use super::{Expectation, File, Service, Variant, matches};
 
-/// Checks a scenario that reads well field by field.
+/// Checks a scenario that reads well field by field; what is expected of it comes back checked.
 pub(super) fn check(
     file: &File,
     variants: &[Variant],
     path: &Path,
     text: &str,
-) -> Result<(), InputError> {
+) -> Result<Vec<Expectation>, InputError> {
     let instances = file.instances();
     let checker = Checker { file, variants, instances, path, text };
     checker.load()?;
@@ -26,10 +26,8 @@ pub(super) fn check(
         checker.service(index, service)?;
     }
     checker.faults()?;
-    for (index, expectation) in file.expect.iter().enumerate() {
-        checker.expectation(index, expectation)?;
-    }
-    Ok(())
+    let expectations = file.expect.iter().enumerate();
+    expectations.map(|(index, written)| checker.expectation(index, written)).collect()
 }
 
 struct Checker<'a> {

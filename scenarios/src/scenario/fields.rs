@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use loadgen::plan::Arrivals;
-use proxy::config::fields;
+use proxy::config::{fields, suggest};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use sim::backend::MOST_WORKERS;
@@ -128,7 +128,7 @@ pub(super) fn arrivals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arr
         "constant" => Ok(Arrivals::Constant),
         "poisson" => Ok(Arrivals::Poisson),
         other => {
-            let hint = "there is `constant` and `poisson`";
+            let hint = suggest(other, &["constant", "poisson"]);
             Err(D::Error::custom(format!("no arrival process is called `{other}`; {hint}")))
         }
     }
@@ -160,21 +160,14 @@ fn parse_byte_count(text: &str) -> Option<usize> {
 pub(super) fn spanned_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Spanned<Duration>, D::Error> {
-    let text = Spanned::<String>::deserialize(deserializer)?;
-    let duration = fields::parse_duration(text.get_ref()).map_err(D::Error::custom)?;
-    Ok(Spanned::new(text.span(), duration))
+    let text = Spanned::<fields::DurationText>::deserialize(deserializer)?;
+    Ok(Spanned::new(text.span(), text.get_ref().0))
 }
 
 pub(super) fn optional_spanned_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Spanned<Duration>>, D::Error> {
     spanned_duration(deserializer).map(Some)
-}
-
-pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
-    fields::duration(deserializer).map(Some)
 }
 
 /// A duration above zero, and where it stands.

@@ -7,27 +7,32 @@ use std::time::Duration;
 use loadgen::Target;
 use loadgen::plan::Arrivals;
 use proxy::config::fields::{optional_positive_duration, positive_duration};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sim::mix::Mix;
 use toml::Spanned;
 
-use super::fields;
+use super::{fields, schema};
 
 /// The client's plan.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
     /// How arrivals are spread.
     #[serde(deserialize_with = "fields::arrivals")]
+    #[schemars(with = "schema::ArrivalsName")]
     pub arrivals: Arrivals,
     /// Arrivals per second, on average.
     #[serde(deserialize_with = "fields::rate")]
+    #[schemars(with = "f64", extend("exclusiveMinimum" = 0))]
     pub rate: Spanned<f64>,
     /// What is sent, by shares; only `GET /` if absent.
     #[serde(default)]
+    #[schemars(with = "Vec<RequestKind>")]
     pub mix: Vec<Spanned<RequestKind>>,
     /// Fields that each request carries.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub headers: BTreeMap<String, Spanned<String>>,
     /// An answer later than this after its planned instant is a failure, but is not cancelled.
     #[serde(default, deserialize_with = "optional_positive_duration")]
@@ -41,7 +46,7 @@ pub struct Load {
 }
 
 /// One sort of request.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequestKind {
     /// Its method.
@@ -51,9 +56,11 @@ pub struct RequestKind {
     #[serde(default = "root")]
     pub path: String,
     /// How many requests are of this sort, as a part of the sum of all shares.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub share: f64,
     /// How long its body is, in bytes.
     #[serde(default, deserialize_with = "fields::byte_count")]
+    #[schemars(with = "schema::ByteCount")]
     pub body: usize,
 }
 

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use proxy::config::fields::positive_duration;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sim::ServiceTime;
 use sim::backend::{Errors, Settings};
@@ -14,14 +15,16 @@ use toml::Spanned;
 use super::fields;
 
 /// Instances that can serve the same requests.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// Its name; instances are called `<name>-0`, `<name>-1`, ….
     #[serde(deserialize_with = "fields::service_name")]
+    #[schemars(with = "String")]
     pub name: Spanned<String>,
     /// How many instances there are; absent if there are groups.
     #[serde(default, deserialize_with = "fields::optional_instances")]
+    #[schemars(range(min = 1, max = 1000))]
     pub instances: Option<usize>,
     /// Instances that sidecars are told different things about.
     #[serde(default)]
@@ -44,19 +47,22 @@ pub struct Service {
     pub queue: Option<usize>,
     /// Probability that the work ends in an error.
     #[serde(default, deserialize_with = "fields::probability")]
+    #[schemars(range(min = 0, max = 1))]
     pub error_rate: f64,
     /// How slow an instance is after a crash.
     pub cold_start: Option<ColdStart>,
     /// The service that an instance calls once for each request, after half of its work.
+    #[schemars(with = "Option<String>")]
     pub calls: Option<Spanned<String>>,
 }
 
 /// Some of a service's instances.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
     /// How many they are.
     #[serde(deserialize_with = "fields::instances")]
+    #[schemars(range(min = 1, max = 1000))]
     pub instances: usize,
     /// As [`Service::weight`], which it takes the place of; so do the fields below.
     pub weight: Option<NonZeroU32>,
@@ -70,11 +76,12 @@ pub struct Group {
 }
 
 /// Work takes longer after a start.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ColdStart {
     /// How many times as long the first request takes.
     #[serde(deserialize_with = "fields::slowdown")]
+    #[schemars(range(min = 1, max = 1000))]
     pub factor: f64,
     /// The time in which that falls to 1, in a straight line.
     #[serde(deserialize_with = "positive_duration")]

@@ -8,7 +8,8 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use proxy::config::{Balance, ClusterConfig, InputError, RouteConfig};
+use proxy::config::{Balance, ClusterConfig, InputError, RouteConfig, source};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::Segment;
@@ -16,42 +17,50 @@ use sim::world::SidecarSpec;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::{File, fields};
+use super::{File, fields, schema};
 
 /// What is configured the same for every variant.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sidecar {
     /// From a request's head to the end of its response: `route.timeout` in short.
     #[serde(deserialize_with = "fields::optional_positive_spanned_duration")]
+    #[schemars(with = "Option<std::time::Duration>")]
     pub timeout: Option<Spanned<std::time::Duration>>,
     /// Fields of [`ClusterConfig`], read later.
+    #[schemars(with = "Option<schema::SidecarTable>")]
     pub cluster: Option<IgnoredAny>,
     /// Fields of [`RouteConfig`], read later.
+    #[schemars(with = "Option<schema::SidecarTable>")]
     pub route: Option<IgnoredAny>,
 }
 
 /// Variants in short.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Compare {
     /// Balancing strategies; each is a variant of this name.
     #[serde(deserialize_with = "proxy::config::fields::non_empty")]
+    #[schemars(with = "Vec<schema::StrategyName>")]
     pub strategies: Vec<Spanned<Balance>>,
 }
 
 /// A variant as written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
     /// Its name in reports and commands.
     #[serde(deserialize_with = "fields::variant_name")]
+    #[schemars(with = "String")]
     pub name: Spanned<String>,
     /// The balancing strategy: `cluster.balance` in short.
+    #[schemars(with = "Option<schema::StrategyName>")]
     pub balance: Option<Spanned<Balance>>,
     /// Fields of [`ClusterConfig`] that differ from the common ones, read later.
+    #[schemars(with = "Option<schema::SidecarTable>")]
     pub cluster: Option<IgnoredAny>,
     /// Fields of [`RouteConfig`] that differ from the common ones, read later.
+    #[schemars(with = "Option<schema::SidecarTable>")]
     pub route: Option<IgnoredAny>,
 }
 
@@ -208,8 +217,7 @@ impl<'a> Reader<'a> {
             let (part, _) = said.unwrap_or(&parts[0]);
             let field = [part.as_str()].into_iter().chain(keys.iter().map(String::as_str));
             let field = field.collect::<Vec<_>>().join(".");
-            // toml puts hints on lines of their own; one error is one line here.
-            let message = error.inner().message().split('\n').collect::<Vec<_>>().join("; ");
+            let message = source::explained(error.inner().message());
             match error.inner().span().filter(|span| !span.is_empty()) {
                 Some(span) => self.wrong(field, span, message),
                 None => InputError::field(self.path, field, message),

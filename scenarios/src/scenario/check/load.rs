@@ -4,11 +4,19 @@ use loadgen::plan::{MAX_RATE, Plan};
 use proxy::config::InputError;
 
 use super::Checker;
+use crate::scenario::Requests;
 
 /// A run keeps a record of each request, of about a hundred bytes with the backend's.
 const MOST_REQUESTS: u64 = 10_000_000;
 
 impl Checker<'_> {
+    /// Whether the client sends requests of this sort.
+    pub(super) fn sends(&self, requests: &Requests) -> bool {
+        let service = self.file.services[0].name.get_ref();
+        // What cannot be sent at all is said of the load.
+        self.file.load.mix(service, 0).is_ok_and(|mix| mix.targets().any(|t| requests.has(t)))
+    }
+
     pub(super) fn load(&self) -> Result<(), InputError> {
         let load = &self.file.load;
         let wrong = |message: String| {

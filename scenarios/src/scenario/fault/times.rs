@@ -5,6 +5,7 @@ use std::time::Duration;
 use proxy::config::fields::positive_duration;
 use proxy::rng::stream;
 use rand::RngExt as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Fault;
@@ -13,7 +14,7 @@ use super::Fault;
 pub(in crate::scenario) const MOST_REPETITIONS: usize = 600;
 
 /// A fault that comes and goes as a Poisson process does.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Random {
     /// The mean time from the end of one to the beginning of the next.

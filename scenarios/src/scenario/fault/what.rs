@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use proxy::config::fields::{duration, positive_duration};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use sim::backend::Errors;
 use sim::link::{self, LinkFault, LinkFaultKind};
@@ -12,13 +13,17 @@ use sim::{InstanceFault, ServiceTime};
 use super::super::fields;
 
 /// What goes wrong.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum What {
     /// Work takes this long instead.
     Slow(ServiceTime),
     /// Work takes this many times as long.
-    SlowBy(#[serde(deserialize_with = "fields::slowdown")] f64),
+    SlowBy(
+        #[serde(deserialize_with = "fields::slowdown")]
+        #[schemars(range(min = 1, max = 1000))]
+        f64,
+    ),
     /// Nothing moves on: no request starts, none is answered.
     Hang,
     /// No request starts; those that have go on.
@@ -26,7 +31,11 @@ pub enum What {
     /// The process stands still, as in a garbage collection, and goes on afterwards.
     Pause,
     /// Work ends in a 500 with this probability.
-    ErrorRate(#[serde(deserialize_with = "fields::probability")] f64),
+    ErrorRate(
+        #[serde(deserialize_with = "fields::probability")]
+        #[schemars(range(min = 0, max = 1))]
+        f64,
+    ),
     /// Work ends in an error of some kind.
     Errors(ErrorKind),
     /// New connections are refused; the ones that are open go on.
@@ -36,28 +45,35 @@ pub enum What {
     /// Of a link: nothing arrives.
     BlackHole,
     /// Of a link: a segment is lost with this probability.
-    Loss(#[serde(deserialize_with = "fields::probability")] f64),
+    Loss(
+        #[serde(deserialize_with = "fields::probability")]
+        #[schemars(range(min = 0, max = 1))]
+        f64,
+    ),
     /// Of a link: everything takes longer.
     Delay(Delay),
 }
 
 /// Errors in more detail.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorKind {
     /// With this probability.
     #[serde(default = "always", deserialize_with = "fields::probability")]
+    #[schemars(range(min = 0, max = 1))]
     pub rate: f64,
     /// Answered with this.
     #[serde(default = "internal_error", deserialize_with = "fields::error_status")]
+    #[schemars(with = "u16", range(min = 400, max = 599))]
     pub status: StatusCode,
     /// After this, instead of the time that the work would have taken.
     #[serde(default, deserialize_with = "constant_time")]
+    #[schemars(with = "Option<Duration>")]
     pub time: Option<ServiceTime>,
 }
 
 /// A longer way.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Delay {
     /// By this, each way.
@@ -69,7 +85,7 @@ pub struct Delay {
 }
 
 /// One way over a link, or both.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
     /// There and back.

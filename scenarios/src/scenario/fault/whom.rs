@@ -2,6 +2,7 @@
 
 use proxy::rng::stream;
 use rand::seq::SliceRandom as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sim::world::EndpointSpec;
 use toml::Spanned;
@@ -18,7 +19,7 @@ pub(in crate::scenario) struct Instance {
 }
 
 /// Which ones of several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Chosen {
     /// The first.
     #[serde(rename = "first")]
