@@ -44,7 +44,7 @@ pub(crate) use render::DrawError;
 pub(crate) use resources::resources;
 pub(crate) use share::{share_in_total, share_over_time};
 pub(crate) use shown::Shown;
-pub(crate) use table::Table;
+pub(crate) use table::{Cell, Table};
 
 /// What is said about a figure.
 #[derive(Clone, Debug)]

@@ -17,10 +17,11 @@ mod verdict;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::data;
 use crate::figures::{DrawError, Figure, Shown};
 use crate::naming::slug;
 use crate::record::{RecordError, RunRecord};
-use crate::summary::{ScenarioSummary, doubts, summarise, world_name};
+use crate::summary::{ScenarioSummary, doubts, summarise_against, world_name};
 
 /// What a page says that is in no record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct PageExtras {
     pub broken: Vec<String>,
     /// Further remarks on what to distrust, one sentence each.
     pub remarks: Vec<String>,
+    /// The variant that the others are compared with; `round_robin`, or else the first, if absent.
+    pub baseline: Option<String>,
 }
 
 /// Why no page was written.
@@ -73,8 +76,8 @@ pub enum ReportError {
 
 /// Writes a report into a folder, and returns the path of `index.html` in it.
 ///
-/// Beside it are the records, below `records`, and every figure as SVG, PNG and CSV, below
-/// `figures`. Of several scenarios each has a page of its own, which the index links to. The folders
+/// Beside it are the records, below `records`, every figure as SVG, PNG and CSV, below `figures`, and
+/// what the tables show as CSV, below `data`. Of several scenarios each has a page of its own, which the index links to. The folders
 /// are made where they are missing. The same records and extras give the same bytes.
 ///
 /// # Errors
@@ -86,8 +89,12 @@ pub fn write_page(
     dir: &Path,
 ) -> Result<PathBuf, ReportError> {
     let names = file_names(records)?;
-    let pages = pages(records, &names, extras)?;
+    let scenarios = summarise_against(records, extras.baseline.as_deref());
+    let pages = pages(records, &names, extras, &scenarios)?;
     let files = Files { dir };
+    for (name, table) in data::tables(&scenarios) {
+        files.write("data", name, table.to_csv()?.as_bytes())?;
+    }
     for (record, name) in records.iter().zip(&names) {
         record.write(&files.below("records", name)?)?;
     }
@@ -135,9 +142,12 @@ fn file_names(records: &[RunRecord]) -> Result<Vec<String>, ReportError> {
     if records.is_empty() {
         return Err(ReportError::Empty);
     }
-    let run = |r: &RunRecord| {
-        (r.scenario.name.clone(), r.variant.clone(), r.system.clone(), r.world, r.seed)
-    };
+    fn run(r: &RunRecord) -> impl PartialEq + '_ {
+        let rate = r.plan.rate_per_s.to_bits();
+        let started = r.environment.started_unix_s;
+        let of = (&r.scenario.name, &r.variant, &r.system, r.world);
+        (of, r.seed, rate, started, &r.environment.machine)
+    }
     let mut names: Vec<String> = Vec::with_capacity(records.len());
     for (i, record) in records.iter().enumerate() {
         record.validate(Path::new(&record.file_name()))?;
@@ -191,12 +201,12 @@ fn pages(
     records: &[RunRecord],
     names: &[String],
     extras: &PageExtras,
+    scenarios: &[ScenarioSummary],
 ) -> Result<Vec<Written>, ReportError> {
-    let scenarios = summarise(records);
-    let doubts = doubts(records, &scenarios);
+    let doubts = doubts(records, scenarios);
     let alone = scenarios.len() == 1;
     let mut pages = Vec::new();
-    for scenario in &scenarios {
+    for scenario in scenarios {
         let name = &scenario.scenario.name;
         let runs = records.iter().zip(names).filter(|(r, _)| r.scenario.name == *name);
         let about_it = |doubt: &&String| {
@@ -213,7 +223,7 @@ fn pages(
         pages.push(written(&content, file, alone)?);
     }
     if !alone {
-        let html = index::html(&scenarios, records, extras, &doubts);
+        let html = index::html(scenarios, records, extras, &doubts);
         let (file, folder) = (INDEX.to_owned(), String::new());
         pages.push(Written { file, html, folder, figures: Vec::new() });
     }

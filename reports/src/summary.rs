@@ -2,22 +2,38 @@
 //!
 //! Percentiles come from histograms merged over the seeds and never from averaged percentiles: the
 //! mean of five p99s is not the p99 of anything. What does vary from seed to seed is given as a
-//! range beside them.
+//! range or an interval beside them.
+//!
+//! `metric` is what variants are compared by, `comparison` how they differ from a baseline, `knee`
+//! up to which load they keep up. `timeline` and `backends` are what figures show, `bursts` finds
+//! bursts of retries, and `doubts` says what to distrust.
 
 mod backends;
+mod bursts;
 mod checks;
+mod comparison;
 mod doubts;
+mod knee;
+mod metric;
 mod timeline;
+
+use std::collections::BTreeMap;
 
 use loadgen::{Accounting, LatencyHistogram};
 
 pub use backends::{EndpointSummary, ServiceSummary};
 pub use checks::{CheckSummary, Outcome};
-pub use doubts::doubts;
+pub(crate) use comparison::difference;
+pub use comparison::{Comparison, ComparisonRow, Difference, Mark, Pairing};
+pub use doubts::{Doubt, doubts, warnings};
+pub use knee::{KEEPS_UP, Knee, KneeCurve, KneePoint};
+pub use metric::{Metric, MetricUnit, MetricValue};
 pub use timeline::{Band, Timeline};
 
-use crate::format::as_ms;
+use self::comparison::Contender;
+use crate::format::{as_ms, rate};
 use crate::record::{Event, PlanSummary, RunRecord, ScenarioText, World};
+use crate::statistics::CONFIDENCE;
 
 /// Fewer seeds than this and the range over them is likely narrower than the truth.
 pub const FEW_SEEDS: usize = 5;
@@ -33,6 +49,10 @@ pub struct ScenarioSummary {
     pub faults: Vec<Event>,
     /// What was compared, in the order in which the records name it.
     pub variants: Vec<VariantSummary>,
+    /// The variants against a baseline: one comparison for each rate, by rising rate.
+    pub comparisons: Vec<Comparison>,
+    /// What was run at several rates, as curves over the offered load.
+    pub knees: Vec<KneeCurve>,
 }
 
 impl ScenarioSummary {
@@ -64,6 +84,12 @@ pub struct VariantSummary {
     pub label: String,
     /// The variant's own name.
     pub variant: String,
+    /// The same without the rate, where the variant is one of several rates.
+    pub family: String,
+    /// Planned requests per second.
+    pub rate_per_s: f64,
+    /// What distinguishes it in a matrix: settings and their values.
+    pub settings: BTreeMap<String, String>,
     /// What was under test.
     pub system: String,
     /// Where it ran.
@@ -90,8 +116,8 @@ pub struct VariantSummary {
     pub timeline: Timeline,
     /// The backends, by service.
     pub services: Vec<ServiceSummary>,
-    /// What its sidecars say happened inside them, such as ejections, in the run of the first
-    /// seed: moments of several seeds on one axis would tell the story of none.
+    /// What its sidecars say happened inside them, such as ejections and bursts of retries, in the
+    /// run of the first seed: moments of several seeds on one axis would tell the story of none.
     pub acts: Vec<Event>,
 }
 
@@ -181,43 +207,124 @@ impl Spread {
 }
 
 /// Summarises runs; scenarios and variants come in the order in which the records first name them.
+/// The variants are compared with `round_robin`, or else with the first.
 ///
-/// Runs of different systems or worlds are never merged: they are variants of their own.
+/// Runs of different systems, worlds or rates are never merged: they are variants of their own.
 pub fn summarise(records: &[RunRecord]) -> Vec<ScenarioSummary> {
-    let variants = groups(records, identity);
-    let order: Vec<Identity<'_>> = variants.iter().map(|runs| identity(runs[0])).collect();
-    let scenarios = groups(records, |r| &r.scenario.name);
-    scenarios.into_iter().map(|runs| scenario(runs, &order)).collect()
+    summarise_against(records, None)
 }
 
-/// What makes runs belong to one variant.
-type Identity<'r> = (&'r str, &'r str, World);
+/// As [`summarise`], with the variants compared with the one of this name, where there is one.
+pub fn summarise_against(records: &[RunRecord], baseline: Option<&str>) -> Vec<ScenarioSummary> {
+    let families = groups(records, family_identity);
+    let order: Vec<FamilyIdentity<'_>> =
+        families.iter().map(|runs| family_identity(runs[0])).collect();
+    let scenarios = groups(records, |r| &r.scenario.name);
+    scenarios.into_iter().map(|runs| scenario(runs, &order, baseline)).collect()
+}
+
+/// Each metric of some runs, in the order of [`Metric::ALL`].
+pub fn metric_values(runs: &[&RunRecord]) -> Vec<MetricValue> {
+    let value = |metric: Metric| metric::Measured::of(metric, runs).value(metric);
+    Metric::ALL.into_iter().map(value).collect()
+}
+
+/// What makes runs belong to one variant. The rate as its bits, which are equal when it is.
+type Identity<'r> = (&'r str, &'r str, World, u64);
 
 fn identity(run: &RunRecord) -> Identity<'_> {
-    (&run.variant, &run.system, run.world)
+    (&run.variant, &run.system, run.world, run.plan.rate_per_s.to_bits())
 }
 
-fn scenario(runs: Vec<&RunRecord>, order: &[Identity<'_>]) -> ScenarioSummary {
+/// What makes runs belong to one curve, and have one colour.
+type FamilyIdentity<'r> = (&'r str, &'r str, World);
+
+fn family_identity(run: &RunRecord) -> FamilyIdentity<'_> {
+    (family(run), &run.system, run.world)
+}
+
+/// The setting that a matrix of rates varies.
+const RATE: &str = "load.rate";
+
+/// A variant's name without the rate that a matrix has put behind it.
+fn family(run: &RunRecord) -> &str {
+    let name = run.variant.as_str();
+    match run.settings.contains_key(RATE) {
+        true => name.rsplit_once('@').map_or(name, |(family, _)| family),
+        false => name,
+    }
+}
+
+fn scenario(
+    runs: Vec<&RunRecord>,
+    order: &[FamilyIdentity<'_>],
+    baseline: Option<&str>,
+) -> ScenarioSummary {
     let first = runs[0];
     let faults = distinct_faults(&runs);
     let by_variant = groups_of(&runs, identity);
     let several_systems = runs.iter().any(|r| r.system != first.system);
     let several_worlds = runs.iter().any(|r| r.world != first.world);
-    let variants = by_variant
-        .into_iter()
-        .map(|runs| {
-            let mut label = runs[0].variant.clone();
-            if several_systems {
-                label = format!("{label}, {}", runs[0].system);
-            }
-            if several_worlds {
-                label = format!("{label}, {}", world_name(runs[0].world));
-            }
-            let place = order.iter().position(|known| *known == identity(runs[0]));
-            VariantSummary { place: place.unwrap_or(0), label, ..variant(runs, &faults) }
+    // A name of a matrix says its rate itself.
+    let unsaid = runs.iter().filter(|r| !r.settings.contains_key(RATE));
+    let rates: Vec<f64> = unsaid.map(|r| r.plan.rate_per_s).collect();
+    let several_rates = rates.iter().any(|rate| *rate != rates[0]);
+    let summary = |runs: &Vec<&RunRecord>| {
+        let run = runs[0];
+        let mut label = run.variant.clone();
+        let mut name = family(run).to_owned();
+        let mut beside = |text: &str| {
+            label = format!("{label}, {text}");
+            name = format!("{name}, {text}");
+        };
+        if several_systems {
+            beside(&run.system);
+        }
+        if several_worlds {
+            beside(world_name(run.world));
+        }
+        if several_rates && !run.settings.contains_key(RATE) {
+            label = format!("{label}, {}/s", rate(run.plan.rate_per_s));
+        }
+        let place = order.iter().position(|known| *known == family_identity(run));
+        let own = variant(runs.clone(), &faults);
+        VariantSummary { place: place.unwrap_or(0), label, family: name, ..own }
+    };
+    let variants: Vec<VariantSummary> = by_variant.iter().map(summary).collect();
+    let contenders: Vec<Contender<'_, '_>> = variants
+        .iter()
+        .zip(&by_variant)
+        .map(|(of, runs)| Contender {
+            label: &of.label,
+            family: family(runs[0]),
+            place: of.place,
+            rate_per_s: of.rate_per_s,
+            runs,
         })
         .collect();
-    ScenarioSummary { scenario: first.scenario.clone(), plan: first.plan.clone(), faults, variants }
+    let comparisons = comparison::compare(&contenders, baseline, CONFIDENCE);
+    let knees = knees(&variants, &by_variant);
+    let (scenario, plan) = (first.scenario.clone(), first.plan.clone());
+    ScenarioSummary { scenario, plan, faults, variants, comparisons, knees }
+}
+
+/// A curve for each family that has several rates.
+fn knees(variants: &[VariantSummary], runs: &[Vec<&RunRecord>]) -> Vec<KneeCurve> {
+    let mut families: Vec<(&str, usize)> = Vec::new();
+    for variant in variants {
+        if !families.contains(&(&variant.family, variant.place)) {
+            families.push((&variant.family, variant.place));
+        }
+    }
+    let curve = |(family, place): (&str, usize)| {
+        let members = variants.iter().zip(runs);
+        let members = members.filter(|(of, _)| (of.family.as_str(), of.place) == (family, place));
+        let mut by_rate: Vec<(f64, Vec<&RunRecord>)> =
+            members.map(|(of, runs)| (of.rate_per_s, runs.clone())).collect();
+        by_rate.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        knee::curve(family, place, &by_rate)
+    };
+    families.into_iter().filter_map(curve).collect()
 }
 
 /// The summary but for its place and label, which depend on the other variants.
@@ -240,6 +347,10 @@ fn variant(mut runs: Vec<&RunRecord>, faults: &[Event]) -> VariantSummary {
         }
     }
     let censored_from_us = runs.iter().filter_map(|r| r.latency.censored_from_us).min();
+    let mut acts: Vec<Event> =
+        first.events.iter().filter(|event| event.kind != "fault").cloned().collect();
+    acts.extend(bursts::retry_bursts(first));
+    acts.sort_by_key(|event| event.at_ms);
     let trace = |r: &&RunRecord| Trace {
         seed: r.seed,
         replay: r.replay.clone(),
@@ -249,6 +360,9 @@ fn variant(mut runs: Vec<&RunRecord>, faults: &[Event]) -> VariantSummary {
         place: 0,
         label: String::new(),
         variant: first.variant.clone(),
+        family: String::new(),
+        rate_per_s: first.plan.rate_per_s,
+        settings: first.settings.clone(),
         system: first.system.clone(),
         world: first.world,
         engines,
@@ -262,7 +376,7 @@ fn variant(mut runs: Vec<&RunRecord>, faults: &[Event]) -> VariantSummary {
         checks: checks::summarise(&runs),
         timeline: timeline::summarise(&runs),
         services: backends::summarise(&runs, faults),
-        acts: first.events.iter().filter(|event| event.kind != "fault").cloned().collect(),
+        acts,
     }
 }
 

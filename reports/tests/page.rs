@@ -140,6 +140,7 @@ fn markup_in_names_stays_text() {
         not_run: vec![evil.to_owned()],
         broken: vec![evil.to_owned()],
         remarks: vec![evil.to_owned()],
+        baseline: Some(evil.to_owned()),
     };
     assert_sound(&page(&all, &extras));
 }

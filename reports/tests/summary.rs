@@ -129,10 +129,10 @@ fn doubts_are_said_once_with_their_remedy() {
     runs[2].accounting.ok = 3;
     let doubts = doubts(&runs, &summarise(&runs));
     insta::assert_snapshot!(doubts.join("\n"), @r"
-    gray-failure, b, seed 1: the accounting does not balance: sent = ok + late + status + invalid + connect + closed + malformed + timeout + unfinished reads 100 = 3. Its rates cannot be trusted; this is a defect of the load generator.
+    gray-failure, b, seed 1 (1 run): the accounting does not balance: sent = ok + late + status + invalid + connect + closed + malformed + timeout + unfinished reads 100 = 3. Do not trust its rates; this is a defect of the load generator.
+    gray-failure, a (2 runs): the client fell behind. Lower the rate.
     gray-failure: the variants ran with different seeds (a 1, 2; b 1), so they did not meet the same arrivals. Run the missing seeds.
     gray-failure: only 1 seed per variant, so nothing is known about how far another seed would differ. Run at least 5.
-    gray-failure, a (2 runs): the client fell behind. Remedy: lower the rate.
     ");
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::metric::utilisation;
 use super::timeline::{Band, middle_s, planned};
 use crate::record::{EndpointRecord, Event, RunRecord, Served};
+use crate::statistics::mean;
 
 /// The endpoints of one service.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +40,12 @@ pub struct EndpointSummary {
     pub share_in_fault: Option<f64>,
     /// Its share in each interval.
     pub share_over_time: Vec<Option<Band>>,
+    /// The part of its workers' time that was spent on requests, or the mean number of requests
+    /// worked on at once where workers are not counted: the mean over runs. `None` of schema 1.
+    pub utilisation: Option<f64>,
+    /// The part of its work that came to nothing, over all runs. `None` of schema 1, or without
+    /// work.
+    pub wasted: Option<f64>,
 }
 
 /// Arrivals at one endpoint and at its service.
@@ -111,7 +119,7 @@ fn endpoint_summary(
     faults: &[Event],
 ) -> EndpointSummary {
     let aimed_here = |e: &&Event| e.target == name || e.target == service;
-    let mine: Vec<&Event> = faults.iter().filter(aimed_here).collect();
+    let aimed: Vec<&Event> = faults.iter().filter(aimed_here).collect();
     let mut total = Served::default();
     let (mut overall, mut in_fault) = (Arrivals::default(), Arrivals::default());
     let mut over_time: BTreeMap<u64, (f64, Vec<f64>)> = BTreeMap::new();
@@ -122,16 +130,22 @@ fn endpoint_summary(
         for (i, interval) in planned(view.run) {
             let mut now = Arrivals::default();
             now.add(arrived_in(this, i), view.arrived_in[i]);
-            if mine.iter().any(|fault| lasts_at(fault, interval.start_ms)) {
+            if aimed.iter().any(|fault| lasts_at(fault, interval.start_ms)) {
                 in_fault.add(now.here, now.service);
             }
             let seeds = over_time.entry(interval.start_ms).or_insert((middle_s(interval), vec![]));
             seeds.1.extend(now.share());
         }
     }
+    let mine = || views.iter().filter_map(|v| Some((v.run, *v.endpoints.get(name)?)));
+    let used: Option<Vec<f64>> = mine().map(|(run, e)| utilisation(e, run)).collect();
+    let busy: Option<u64> = mine().map(|(_, e)| e.busy_us).sum();
+    let wasted: Option<u64> = mine().map(|(_, e)| e.wasted_us).sum();
     EndpointSummary {
+        utilisation: used.and_then(|values| mean(&values)),
+        wasted: busy.zip(wasted).filter(|(busy, _)| *busy > 0).map(|(b, w)| w as f64 / b as f64),
         name: name.to_owned(),
-        faulted: !mine.is_empty(),
+        faulted: !aimed.is_empty(),
         total,
         share: overall.share().unwrap_or(0.0),
         share_in_fault: in_fault.share(),

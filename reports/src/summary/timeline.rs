@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{Interval, RunRecord};
+use crate::record::{CoarseHistogram, Interval, RunRecord};
 
 /// One interval, over seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Band {
     /// The middle of the interval, in seconds from the start of the run.
     pub at_s: f64,
-    /// Median over seeds.
+    /// Median over seeds; of a percentile, that of all seeds' requests together.
     pub median: f64,
     /// Smallest of any seed.
     pub min: f64,
@@ -65,12 +65,36 @@ pub(super) fn summarise(runs: &[&RunRecord]) -> Timeline {
     };
     let end_ms = by_start.values().flatten().map(|i| i.start_ms + i.length_ms).max().unwrap_or(0);
     Timeline {
-        p50_ms: series(&|i| i.response_us.map(|q| q.p50 as f64 / 1e3)),
-        p99_ms: series(&|i| i.response_us.map(|q| q.p99 as f64 / 1e3)),
+        p50_ms: merged(&by_start, 0.5, series(&|i| i.response_us.map(|q| q.p50 as f64 / 1e3))),
+        p99_ms: merged(&by_start, 0.99, series(&|i| i.response_us.map(|q| q.p99 as f64 / 1e3))),
         offered_per_s: series(&|i| per_second(i.accounting.planned, i)),
         ok_per_s: series(&|i| per_second(i.accounting.ok, i)),
         end_s: end_ms as f64 / 1e3,
     }
+}
+
+/// The bands with the percentile of all seeds' requests together in their middle, where every seed
+/// has its times. The range stays that of the seeds.
+fn merged(
+    by_start: &BTreeMap<u64, Vec<&Interval>>,
+    quantile: f64,
+    mut bands: Vec<Option<Band>>,
+) -> Vec<Option<Band>> {
+    for (band, seeds) in bands.iter_mut().zip(by_start.values()) {
+        let mut all = CoarseHistogram::new();
+        let whole = seeds.iter().all(|interval| {
+            interval.response.iter().for_each(|response| all.merge(response));
+            interval.response.is_some() || interval.response_us.is_none()
+        });
+        // Of one seed the finer one is known.
+        if seeds.len() > 1
+            && whole
+            && let (Some(band), Some(time)) = (band.as_mut(), all.quantile(quantile))
+        {
+            band.median = (time.as_secs_f64() * 1e3).clamp(band.min, band.max);
+        }
+    }
+    bands
 }
 
 /// The intervals up to the end of the plan, with their positions; behind it nothing is planned, and
