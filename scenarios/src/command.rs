@@ -10,6 +10,7 @@ mod run;
 mod schema;
 mod span;
 mod sweep;
+mod validate;
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ enum Command {
     List(list::Arguments),
     /// Print the JSON schema of scenario files, for editors
     Schema,
+    /// Hold the simulator against queueing theory
+    Validate(validate::Arguments),
     /// Serve a backend model on a real socket
     Backend(backend::Arguments),
 }
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Some(Command::Sweep(arguments)) => sweep::run(&arguments),
         Some(Command::List(arguments)) => list::run(&arguments),
         Some(Command::Schema) => schema::run(),
+        Some(Command::Validate(arguments)) => validate::run(&arguments),
         Some(Command::Backend(arguments)) => backend::run(&arguments),
     };
     match done {

@@ -21,5 +21,6 @@ pub mod plan;
 pub mod runner;
 pub mod scenario;
 pub mod sweep;
+pub mod theory;
 
 pub use scenario::Scenario;

@@ -177,6 +177,15 @@ pub struct Strategy {
 }
 
 impl Strategy {
+    /// A strategy of one's own, beside [`STRATEGIES`], for who has the proxy as a library.
+    pub const fn new(
+        name: &'static str,
+        summary: &'static str,
+        build: fn(members: &[Member<'_>], options: &BalancerOptions) -> Box<dyn Balancer>,
+    ) -> Self {
+        Self { name, summary, build }
+    }
+
     /// The strategy of this name, if there is one.
     pub fn named(name: &str) -> Option<&'static Strategy> {
         STRATEGIES.iter().find(|strategy| strategy.name == name)
