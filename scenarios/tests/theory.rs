@@ -42,13 +42,13 @@ fn a_random_split_and_one_queue_agree_with_theory() {
 #[test]
 fn a_missing_warm_up_is_noticed() {
     let right = with_path("M/M/1, short runs");
-    assert!(means_agree(&right, 12));
+    assert!(means_agree(&right, 24));
     let mut wrong = right;
     // The same length of counting, from an empty system.
     let counted = wrong[1].scenario.duration() - wrong[1].warm_up;
     wrong[1] = wrong[1].lasting(counted);
     wrong[1].warm_up = Duration::ZERO;
-    assert!(!means_agree(&wrong, 12));
+    assert!(!means_agree(&wrong, 24));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn latency_from_the_send_is_noticed() {
 
 #[test]
 fn two_picks_that_may_be_the_same_are_noticed() {
-    let mut experiments = with_path("shorter of two of 4, ρ = 0.9");
+    let mut experiments = with_path("shorter of two of 2, ρ = 0.7");
     assert!(means_agree(&experiments, 8));
     experiments[1].balance = Some(Balance(&WITH_REPLACEMENT));
     assert!(!means_agree(&experiments, 8));

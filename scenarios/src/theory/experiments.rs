@@ -112,7 +112,7 @@ cluster = {{ least_request = {{ choices = {choices} }} }}
 /// All of them. The first measures what the path adds, which is taken out of the others.
 pub fn experiments() -> Vec<Experiment> {
     let mut all = vec![path(), random(), short_runs(), one_queue(), client_queue(), in_turn()];
-    all.extend([(0.7, 10), (0.9, 4)].map(|(load, servers)| shorter_of_two(load, servers)));
+    all.extend([10, 2].map(|servers| shorter_of_two(0.7, servers)));
     all.push(shortest_of_all());
     all.extend([constant(), lognormal()]);
     all
@@ -145,9 +145,11 @@ fn random() -> Experiment {
 fn short_runs() -> Experiment {
     let load = 0.8;
     let setting = Setting::exponential("random", load);
-    setting
-        .experiment_of("M/M/1, short runs", setting.warm_up() * 2, Duration::from_secs(8))
-        .claims(Statistic::Mean, "1/(1−ρ)", Says::Equal(mm1(load)))
+    setting.experiment_of("M/M/1, short runs", setting.warm_up(), Duration::from_secs(3)).claims(
+        Statistic::Mean,
+        "1/(1−ρ)",
+        Says::Equal(mm1(load)),
+    )
 }
 
 fn one_queue() -> Experiment {
