@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 
 use serde_json::{Value, json};
 
+use super::format::Plain;
 use super::interrupt::Interrupt;
 use super::{FAILED, HELD, INTERRUPTED, MISSED, print, say};
 use crate::theory::{Row, Says, Statistic, Stopped, experiments, validate};
@@ -19,16 +20,8 @@ pub(super) struct Arguments {
     base_seed: u64,
 
     /// How to print the table
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// For machines
-    Json,
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Plain,
 }
 
 /// An interval needs two seeds, and one of a few is as wide as a barn door.
@@ -65,8 +58,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
     };
     match arguments.format {
-        Format::Text => print_table(&rows, count)?,
-        Format::Json => print(&serde_json::to_string_pretty(&document(&rows, &seeds))?)?,
+        Plain::Text => print_table(&rows, count)?,
+        Plain::Json => print(&serde_json::to_string_pretty(&document(&rows, &seeds))?)?,
     }
     Ok(if rows.iter().all(|row| row.agrees) { HELD } else { MISSED })
 }
