@@ -31,7 +31,7 @@ pub struct Bounds {
 impl Bounds {
     fn around(center: f64, half: f64) -> Option<Self> {
         (center.is_finite() && half.is_finite())
-            .then(|| Self { low: center - half, high: center + half })
+            .then_some(Self { low: center - half, high: center + half })
     }
 
     /// Half of its width.

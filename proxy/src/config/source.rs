@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputError {
     file: PathBuf,
-    place: Option<Place>,
+    place: Option<Box<Place>>,
     field: Option<String>,
     message: String,
 }
@@ -31,7 +31,7 @@ impl InputError {
     /// The same error, at the line where `span` of `text` begins.
     #[must_use]
     pub fn at_span(mut self, text: &str, span: Range<usize>) -> Self {
-        self.place = Some(Place::of(text, span));
+        self.place = Some(Box::new(Place::of(text, span)));
         self
     }
 }
@@ -41,8 +41,8 @@ impl std::error::Error for InputError {}
 impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
-        if let Some(Place { line, .. }) = self.place {
-            write!(f, ":{line}")?;
+        if let Some(place) = &self.place {
+            write!(f, ":{}", place.line)?;
         }
         if let Some(field) = &self.field {
             write!(f, ": {field}")?;

@@ -62,8 +62,8 @@ fn ejections<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = (usize, Duration)
 fn is_out(scope: &Scope<'_>, place: usize, at: Duration) -> bool {
     let before = scope.result.sidecar_events.iter().filter(|event| event.at < at);
     let of_it = before.filter(|event| target(scope, event) == Some(place));
-    let kinds = of_it.map(|event| event.kind);
-    kinds.filter(|kind| ["ejected", "returned"].contains(kind)).last() == Some("ejected")
+    let mut kinds = of_it.map(|event| event.kind);
+    kinds.rfind(|kind| ["ejected", "returned"].contains(kind)) == Some("ejected")
 }
 
 fn target(scope: &Scope<'_>, event: &SidecarEvent) -> Option<usize> {

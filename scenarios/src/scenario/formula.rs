@@ -97,7 +97,7 @@ fn bound(text: &str, at: Range<usize>, metric: Metric) -> Result<(f64, Compared)
             })?;
             (Some(factor), trimmed(text, at.start + star + 1..at.end))
         }
-        None => (None, at.clone()),
+        None => (None, at),
     };
     let written = &text[rest.clone()];
     if let Some(variant) = of_variant(written, metric) {
