@@ -11,8 +11,8 @@
 //! - [`text`]: the summary as a table for a terminal.
 //! - [`page`]: the summary as one HTML file that opens from disk, with the records beside it.
 //!
-//! `data` is what its tables show, as CSV; `figures` draws what the page shows, as inline SVG; `format`, `html` and `naming` are the small
-//! things they share. Nothing here reads a clock or a random number: the same records give the
+//! `data` is what its tables show, as CSV; `figures` draws what the page shows, as inline SVG;
+//! `format`, `html` and `naming` are the small things they share. Nothing here reads a clock or a random number: the same records give the
 //! same bytes.
 
 pub mod compare;

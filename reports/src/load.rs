@@ -47,7 +47,10 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// There are more files than anybody meant.
-    #[error("{path}: more than {MOST_FILES} files; name the folders of the records themselves", path = path.display())]
+    #[error(
+        "{path}: more than {MOST_FILES} files; name the folders of the records themselves",
+        path = path.display()
+    )]
     TooMany {
         /// The folder.
         path: PathBuf,
@@ -143,10 +146,9 @@ fn read_all(files: Vec<PathBuf>) -> Vec<(PathBuf, Read)> {
     let next = AtomicUsize::new(0);
     let done: Mutex<BTreeMap<usize, Read>> = Mutex::default();
     let work = || {
-        while let Some((place, path)) = {
+        loop {
             let place = next.fetch_add(1, Ordering::Relaxed);
-            files.get(place).map(|path| (place, path))
-        } {
+            let Some(path) = files.get(place) else { return };
             let read = RunRecord::read(path).map_err(|error| error.to_string());
             done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(place, read);
         }

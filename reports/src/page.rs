@@ -77,8 +77,9 @@ pub enum ReportError {
 /// Writes a report into a folder, and returns the path of `index.html` in it.
 ///
 /// Beside it are the records, below `records`, every figure as SVG, PNG and CSV, below `figures`, and
-/// what the tables show as CSV, below `data`. Of several scenarios each has a page of its own, which the index links to. The folders
-/// are made where they are missing. The same records and extras give the same bytes.
+/// what the tables show as CSV, below `data`. Of several scenarios each has a page of its own, which
+/// the index links to. The folders are made where they are missing. The same records and extras give
+/// the same bytes.
 ///
 /// # Errors
 /// When there are no records, one is of another schema, two are of the same run, a figure cannot be

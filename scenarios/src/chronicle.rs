@@ -9,7 +9,6 @@ mod intervals;
 mod reactions;
 mod traces;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use loadgen::{Accounting, LatencyHistogram, Outcome, Sample};
@@ -40,7 +39,7 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
         world: World::Sim,
         system: concat!("meshbench sidecar ", env!("CARGO_PKG_VERSION")).to_owned(),
         variant: variant.clone(),
-        settings: BTreeMap::new(),
+        settings: scenario.variants[job.variant].settings.clone(),
         seed: job.seed,
         replay: replay(scenario, job),
         environment: Environment {
@@ -51,7 +50,7 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
         },
         plan: PlanSummary {
             arrivals: file.load.arrivals.name().to_owned(),
-            rate_per_s: *file.load.rate.get_ref(),
+            rate_per_s: scenario.variants[job.variant].rate(file),
             duration_ms: millis(*file.duration.get_ref()),
             deadline_ms: file.load.deadline.map(millis),
             timeout_ms: millis(file.load.timeout),

@@ -1,11 +1,13 @@
 //! The commands of `meshbench`.
 
 mod backend;
+mod compare;
 mod format;
 mod interrupt;
 mod junit;
 mod list;
 mod progress;
+mod report;
 mod run;
 mod schema;
 mod span;
@@ -47,6 +49,10 @@ enum Command {
     Run(run::Arguments),
     /// Run scenarios with many seeds, on all cores and several machines
     Sweep(sweep::Arguments),
+    /// Write a report of any set of records
+    Report(report::Arguments),
+    /// Compare two sets of records
+    Compare(compare::Arguments),
     /// List the scenarios of the catalogue
     List(list::Arguments),
     /// Print the JSON schema of scenario files, for editors
@@ -82,6 +88,8 @@ pub fn main() -> ExitCode {
         None => run::run(&run::Arguments::default()),
         Some(Command::Run(arguments)) => run::run(&arguments),
         Some(Command::Sweep(arguments)) => sweep::run(&arguments),
+        Some(Command::Report(arguments)) => report::run(&arguments),
+        Some(Command::Compare(arguments)) => compare::run(&arguments),
         Some(Command::List(arguments)) => list::run(&arguments),
         Some(Command::Schema) => schema::run(),
         Some(Command::Validate(arguments)) => validate::run(&arguments),

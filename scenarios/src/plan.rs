@@ -47,7 +47,7 @@ pub fn world(scenario: &Scenario, variant: &Variant, seed: u64) -> Result<WorldS
     let file = &scenario.file;
     let end = scenario.duration();
     let entry = file.services[0].name.get_ref();
-    let rate = *file.load.rate.get_ref();
+    let rate = variant.rate(file);
     Ok(WorldSpec {
         seed,
         link_latency: file.network.latency,

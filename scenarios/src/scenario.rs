@@ -22,6 +22,7 @@ use std::time::Duration;
 use proxy::config::{InputError, source};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use toml::Spanned;
 
 pub use expectation::{Anchor, Bound, Expectation, Instances, Requests, When, WrittenExpectation};
@@ -80,6 +81,9 @@ pub struct File {
     /// Variants written out.
     #[serde(default)]
     pub variants: Vec<Written>,
+    /// Settings and the values of each that are compared, read later: every combination is a
+    /// variant.
+    pub matrix: Option<IgnoredAny>,
     /// What goes wrong, and when.
     #[serde(default)]
     pub faults: Vec<Fault>,

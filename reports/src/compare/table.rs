@@ -12,16 +12,11 @@ pub fn text(compared: &Compared) -> String {
     let mut text = String::new();
     for group in &compared.groups {
         let shown: Vec<_> = group.metrics.iter().filter(|m| is_shown(m)).collect();
+        let heading = format!("B − A ({} %)", percent(compared.confidence, 0));
         text.push_str(&format!("{}\n", head(group)));
         if !shown.is_empty() {
-            text.push_str(&format!(
-                "  {:<15} {:>9} {:>9}  {:<28} {}\n",
-                "metric",
-                "A",
-                "B",
-                format!("B − A ({} %)", percent(compared.confidence, 0)),
-                "mark"
-            ));
+            let (metric, a, b, mark) = ("metric", "A", "B", "mark");
+            text.push_str(&format!("  {metric:<15} {a:>9} {b:>9}  {heading:<28} {mark}\n"));
         }
         for metric in shown {
             let [name, a, b, difference] = cells(metric).map(|cell| plain(&cell));

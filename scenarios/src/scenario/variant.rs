@@ -5,7 +5,10 @@
 //! file, and then read by the sidecar's own types. So a field that the sidecar gains needs nothing
 //! here, and what is wrong with one is said by the sidecar itself, at the line of the scenario.
 
+mod matrix;
+
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use proxy::config::{Balance, ClusterConfig, InputError, RouteConfig, source};
@@ -17,6 +20,7 @@ use sim::world::SidecarSpec;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use self::matrix::Cell;
 use super::{File, fields, schema};
 
 /// What is configured the same for every variant.
@@ -71,6 +75,17 @@ pub struct Variant {
     pub name: String,
     /// The sidecar's configuration.
     pub sidecar: SidecarSpec,
+    /// Its own rate, where a matrix varies that, and where it stands.
+    pub rate: Option<Spanned<f64>>,
+    /// What distinguishes it in a matrix: settings and their values.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Variant {
+    /// Arrivals per second, on average.
+    pub fn rate(&self, file: &File) -> f64 {
+        *self.rate.as_ref().unwrap_or(&file.load.rate).get_ref()
+    }
 }
 
 /// All variants of a file, in the order in which they are written.
@@ -79,22 +94,39 @@ pub struct Variant {
 /// When there is none, two have one name, or the sidecar would refuse a configuration.
 pub(super) fn variants(file: &File, path: &Path, text: &str) -> Result<Vec<Variant>, InputError> {
     let reader = Reader { file, path, text, document: document(path, text)? };
+    let cells = matrix::cells(&reader)?;
     let mut variants: Vec<Variant> = Vec::new();
     let strategies = file.compare.iter().flat_map(|compare| &compare.strategies).enumerate();
     for (index, strategy) in strategies {
-        let name = strategy.get_ref().0.name;
         let field = format!("compare.strategies[{index}]");
-        reader.refuse_twin(&variants, name, field, strategy.span())?;
-        variants.push(reader.variant(name, Some(strategy), None)?);
+        let base = Base { name: strategy.get_ref().0.name, balance: Some(strategy), written: None };
+        for cell in &cells {
+            let name = cell.of(base.name);
+            reader.refuse_twin(&variants, &name, field.clone(), strategy.span())?;
+            variants.push(reader.variant(name, &base, cell)?);
+        }
     }
     for (index, written) in file.variants.iter().enumerate() {
-        let name = written.name.get_ref();
         let field = format!("variants[{index}].name");
-        reader.refuse_twin(&variants, name, field, written.name.span())?;
-        variants.push(reader.variant(name, written.balance.as_ref(), Some(index))?);
+        let (name, balance) = (written.name.get_ref(), written.balance.as_ref());
+        let base = Base { name, balance, written: Some(index) };
+        for cell in &cells {
+            let name = cell.of(base.name);
+            reader.refuse_twin(&variants, &name, field.clone(), written.name.span())?;
+            variants.push(reader.variant(name, &base, cell)?);
+        }
+    }
+    if variants.is_empty() && file.matrix.is_some() {
+        let base = Base { name: "", balance: None, written: None };
+        for cell in &cells {
+            let (name, span) = (cell.of(""), reader.document["matrix"].span());
+            reader.refuse_twin(&variants, &name, "matrix".to_owned(), span)?;
+            variants.push(reader.variant(name, &base, cell)?);
+        }
     }
     if variants.is_empty() {
-        let message = "nothing is compared; write [compare] with `strategies`, or [[variants]]";
+        let message =
+            "nothing is compared; write [compare] with `strategies`, [[variants]], or [matrix]";
         return Err(InputError::field(path, "compare", message));
     }
     Ok(variants)
@@ -111,6 +143,14 @@ struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
     document: DeTable<'a>,
+}
+
+/// What the combinations of a matrix are added to.
+struct Base<'f> {
+    name: &'f str,
+    balance: Option<&'f Spanned<Balance>>,
+    /// Its place among `[[variants]]`.
+    written: Option<usize>,
 }
 
 /// A table of the file, and what it is called there.
@@ -137,11 +177,18 @@ impl<'a> Reader<'a> {
 
     fn variant(
         &self,
-        name: &str,
-        balance: Option<&Spanned<Balance>>,
-        written: Option<usize>,
+        name: String,
+        base: &Base<'_>,
+        cell: &Cell<'a>,
     ) -> Result<Variant, InputError> {
-        let cluster = self.parts("cluster", written);
+        let Base { balance, written, .. } = *base;
+        if let (Some(_), Some(span)) = (balance, &cell.balance) {
+            let message = "the strategies of [compare] and the variants say that; leave it out";
+            let field = "matrix.balance".to_owned();
+            return Err(self.wrong(field, span.clone(), message.to_owned()));
+        }
+        let mut cluster = self.parts("cluster", written);
+        cluster.push(("matrix.cluster".to_owned(), Some(&cell.cluster)));
         self.refuse_fields(
             &cluster,
             &["name", "endpoints"],
@@ -160,7 +207,8 @@ impl<'a> Reader<'a> {
         table.insert(Spanned::new(0..0, "endpoints".into()), Spanned::new(0..0, endpoints));
         let cluster: ClusterConfig = self.read(table, &cluster)?;
 
-        let route = self.parts("route", written);
+        let mut route = self.parts("route", written);
+        route.push(("matrix.route".to_owned(), Some(&cell.route)));
         self.refuse_fields(&route, &["cluster"], "the scenario's services decide that")?;
         let mut table = DeTable::new();
         if let Some(timeout) = &self.file.sidecar.timeout {
@@ -171,7 +219,8 @@ impl<'a> Reader<'a> {
         merge(&mut table, &merged(&route));
         insert(&mut table, ("cluster", PLACEHOLDER.to_owned(), 0..0));
         let route: RouteConfig = self.read(table, &route)?;
-        Ok(Variant { name: name.to_owned(), sidecar: SidecarSpec { cluster, route } })
+        let (rate, settings) = (cell.rate.clone(), cell.settings.clone());
+        Ok(Variant { name, sidecar: SidecarSpec { cluster, route }, rate, settings })
     }
 
     /// The common table of this name, and that of a variant, if it is written out.
