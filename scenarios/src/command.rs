@@ -7,10 +7,12 @@ mod interrupt;
 mod junit;
 mod list;
 mod progress;
+mod replay;
 mod report;
 mod run;
 mod schema;
 mod span;
+mod swarm;
 mod sweep;
 mod validate;
 
@@ -53,6 +55,10 @@ enum Command {
     Report(report::Arguments),
     /// Compare two sets of records
     Compare(compare::Arguments),
+    /// Run random scenarios under what must always hold
+    Swarm(swarm::Arguments),
+    /// Run one run again, and compare it with its record
+    Replay(replay::Arguments),
     /// List the scenarios of the catalogue
     List(list::Arguments),
     /// Print the JSON schema of scenario files, for editors
@@ -71,6 +77,7 @@ Examples:
   meshbench run beyond-round-robin --variant peak_ewma --seed 3
                                                one run again
   meshbench sweep flapping --seeds 1000        many seeds, on all cores
+  meshbench swarm --time 5m                    random scenarios
   meshbench backend --listen 127.0.0.1:9001 --service-time lognormal:20ms,200ms
                                                a server to measure against
 
@@ -90,6 +97,8 @@ pub fn main() -> ExitCode {
         Some(Command::Sweep(arguments)) => sweep::run(&arguments),
         Some(Command::Report(arguments)) => report::run(&arguments),
         Some(Command::Compare(arguments)) => compare::run(&arguments),
+        Some(Command::Swarm(arguments)) => swarm::run(&arguments),
+        Some(Command::Replay(arguments)) => replay::run(&arguments),
         Some(Command::List(arguments)) => list::run(&arguments),
         Some(Command::Schema) => schema::run(),
         Some(Command::Validate(arguments)) => validate::run(&arguments),

@@ -9,6 +9,7 @@ use sim::turmoil_engine;
 
 use crate::chronicle::record;
 use crate::conservation;
+use crate::invariants;
 use crate::judge::{judge, without_base};
 use crate::measure::{Measured, measure};
 use crate::plan::{Job, world};
@@ -103,7 +104,10 @@ fn run_one(
     let result = turmoil_engine::run(&world, keep_going).map_err(|error| error.to_string())?;
     let Some(result) = result else { return Ok(None) };
     let mut record = record(scenario, job, &result);
-    record.checks = vec![conservation::check(scenario, &record.accounting, &result)];
+    record.checks = vec![
+        conservation::check(scenario, &record.accounting, &result),
+        invariants::check(scenario, variant, &result),
+    ];
     let expectations = scenario.expect.iter();
     let values = expectations.map(|e| measure(scenario, variant, e, &result)).collect();
     Ok(Some(Finished { record, values }))

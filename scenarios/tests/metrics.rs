@@ -81,6 +81,7 @@ fn result(scenario: &Scenario) -> RunResult {
     }
     logs[1].push(entry(199, ms(50 * 199 + 1005)));
     RunResult {
+        leaks: Vec::new(),
         samples,
         mix: scenario.file.load.mix("web", 1).unwrap(),
         faults: scenario.faults(1),

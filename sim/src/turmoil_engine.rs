@@ -38,6 +38,8 @@ pub const HOST_NAMES: [&str; 3] = [hosts::CLIENT, hosts::SIDECARS, hosts::BACKEN
 /// Simulated time after the plan in which answers still count; then they are unfinished. Longer
 /// than any timeout that a scenario may set is waited in vain, so the timeout is added.
 const DRAIN_MARGIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether all is at rest: each 10 ms.
+const TICKS_BETWEEN_LOOKS: u32 = 10;
 /// Segments in flight per connection direction; more than the default, which a burst of connects
 /// within one tick overruns.
 const TCP_CAPACITY: usize = 4096;
@@ -137,7 +139,9 @@ impl World {
                 self.make(&change, &healthy, now);
             }
             if self.sim.step().map_err(|error| SimError::Engine(error.to_string()))? {
-                return Ok(Some(self.finish(spec)));
+                let result = self.finish(spec);
+                let leaks = self.settle(spec)?;
+                return Ok(Some(RunResult { leaks, ..result }));
             }
             if !keep_going() {
                 return Ok(None);
@@ -162,7 +166,37 @@ impl World {
         self.trace.add(format_args!("fault {name} {} {begins} {now:?}", fault.kind));
     }
 
-    fn finish(self, spec: &WorldSpec) -> RunResult {
+    /// Lets what was given up come to its end, which is no part of the run any more, and says what
+    /// does not.
+    fn settle(&mut self, spec: &WorldSpec) -> Result<Vec<String>, SimError> {
+        let until = self.sim.elapsed() + settling(spec);
+        loop {
+            let held = self.held(spec);
+            if held.is_empty() || self.sim.elapsed() >= until {
+                return Ok(held);
+            }
+            for _ in 0..TICKS_BETWEEN_LOOKS {
+                self.sim.step().map_err(|error| SimError::Engine(error.to_string()))?;
+            }
+        }
+    }
+
+    /// What is in use now.
+    fn held(&self, spec: &WorldSpec) -> Vec<String> {
+        let end = spec.load.plan.end();
+        let disturbed = spec.faults.iter().any(|fault| fault.until.is_none_or(|until| until > end));
+        let mut held = self.sidecars.unrest(spec);
+        // A fault that lasts is free to keep what it has.
+        for (backend, _) in self.backends.iter().filter(|_| !disturbed) {
+            let count = backend.in_work().len();
+            if count > 0 {
+                held.push(format!("{} still works on {count} requests", backend.name()));
+            }
+        }
+        held
+    }
+
+    fn finish(&self, spec: &WorldSpec) -> RunResult {
         let logs = self.backends.iter().map(|(backend, log)| {
             let mut entries = take(log);
             entries.extend(backend.in_work());
@@ -179,6 +213,7 @@ impl World {
             sidecar_events: self.sidecars.events(),
             sayings: self.sidecars.sayings(),
             budget: self.sidecars.budget(),
+            leaks: Vec::new(),
             fingerprint: self.trace.fingerprint(),
         }
     }
@@ -191,12 +226,19 @@ fn builder(spec: &WorldSpec) -> turmoil::Builder {
         .rng_seed(spec.seed)
         .epoch(SystemTime::UNIX_EPOCH)
         .tick_duration(Duration::from_millis(1))
-        .simulation_duration(load.plan.end() + drain(load) + DRAIN_MARGIN)
+        .simulation_duration(load.plan.end() + drain(load) + DRAIN_MARGIN + settling(spec))
         .min_message_latency(spec.link_latency)
         .max_message_latency(spec.link_latency)
         .tcp_capacity(TCP_CAPACITY)
         .ephemeral_ports(1024..=65_535);
     builder
+}
+
+/// How long what was given up may take to end: a connect that nobody waits for any more, and the
+/// news of the end on its way through all services.
+fn settling(spec: &WorldSpec) -> Duration {
+    let hops = 4 * (1 + spec.services.len() as u32);
+    spec.sidecar.cluster.connect_timeout + spec.link_latency * hops + DRAIN_MARGIN
 }
 
 /// How long after the plan's end answers are waited for: until the last request has had its time.

@@ -144,6 +144,9 @@ pub struct RunResult {
     /// Retries that the client's sidecar says its budget would have granted, when the last request
     /// of a second was answered: the second, from 0, and the number.
     pub budget: Vec<(u64, u64)>,
+    /// What is still held when all is over and has had time to end: requests, attempts, connections
+    /// in use, and work at instances at which nothing goes wrong then.
+    pub leaks: Vec<String>,
     /// Equal for equal worlds.
     pub fingerprint: Fingerprint,
 }
@@ -164,6 +167,8 @@ pub struct SidecarBooks {
     pub retries: u64,
     /// How many of those were sent before an earlier one had failed.
     pub hedges: u64,
+    /// The most of the service's instances that were ejected at the same time.
+    pub most_ejected: usize,
     /// What does not add up in its own books.
     pub imbalance: Option<String>,
 }

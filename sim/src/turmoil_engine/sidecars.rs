@@ -4,6 +4,8 @@
 //! Everything that the engine knows of the sidecar's configuration and of its books is in this
 //! file.
 
+mod rest;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
@@ -173,6 +175,17 @@ impl Sidecars {
     /// What they say happened inside them.
     pub(super) fn events(&self) -> Vec<SidecarEvent> {
         self.all.iter().flat_map(|sidecar| sidecar.events(&self.names)).collect()
+    }
+
+    /// What each of them still holds, in sentences that name whose sidecar it is.
+    pub(super) fn unrest(&self, spec: &WorldSpec) -> Vec<String> {
+        let all = self.all.iter().filter_map(|sidecar| {
+            let unrest = sidecar.unrest()?;
+            let backend = sidecar.caller.and_then(|place| spec.backends().nth(place));
+            let whose = backend.map_or("the client", |backend| backend.name.as_str());
+            Some(format!("the sidecar of {whose}: {unrest}"))
+        });
+        all.collect()
     }
 
     /// The answers of the client's sidecar that carried flags.
@@ -348,6 +361,7 @@ impl Sidecar {
             placed: conservation.endpoints.iter().map(|row| row.totals.started()).collect(),
             retries: attempts.of_kind(AttemptKind::Retry),
             hedges: attempts.of_kind(AttemptKind::Hedge),
+            most_ejected: self.most_ejected(),
             imbalance: conservation.check().err().map(|imbalance| imbalance.to_string()),
             ..books
         }
