@@ -142,7 +142,7 @@ mod tests {
         let mut needs = |scenario: &Scenario| {
             let budget =
                 scenario.variants.iter().all(|v| v.sidecar.cluster.retry_budget.ratio > 0.3);
-            budget && scenario.instances().len() >= 3
+            budget && scenario.file.services[0].instance_count() >= 3
         };
         let fit = |seed: &u64| {
             let text = super::super::text(*seed).unwrap();
