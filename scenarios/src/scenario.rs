@@ -83,6 +83,7 @@ pub struct File {
     pub variants: Vec<Written>,
     /// Settings and the values of each that are compared, read later: every combination is a
     /// variant.
+    #[schemars(with = "Option<schema::SidecarTable>")]
     pub matrix: Option<IgnoredAny>,
     /// What goes wrong, and when.
     #[serde(default)]

@@ -140,9 +140,8 @@ fn known(scenario: &Scenario, variant: &str) -> anyhow::Result<()> {
 
 /// Leaves the variant and those that it is compared with.
 fn keep(scenario: &mut Scenario, variant: &str) {
-    let about = scenario.file.expect.iter().filter(|expectation| expectation.is_about(variant));
-    let bases = about.filter_map(|expectation| expectation.compared_with.as_ref());
-    let bases: Vec<_> = bases.map(|base| base.get_ref().clone()).collect();
+    let about = scenario.expect.iter().filter(|expectation| expectation.is_about(variant));
+    let bases: Vec<_> = about.filter_map(|expectation| expectation.compared_with.clone()).collect();
     scenario.variants.retain(|other| other.name == variant || bases.contains(&other.name));
 }
 
