@@ -243,15 +243,15 @@ fn work_that_nobody_could_use_is_wasted() {
     };
     // Cancelled work is wasted from its start; a wait for a worker is no work.
     result.logs[0].push(entry(300, (End::Cancelled, ms(400))));
-    assert_eq!(measure(&result), number(100.0 / 2110.0));
+    assert_eq!(measure(&result), number(0.1 / 2.11));
     // What a crash ended is lost, and not for nothing.
     result.logs[0].push(entry(300, (End::Crashed, ms(400))));
-    assert_eq!(measure(&result), number(100.0 / 2210.0));
+    assert_eq!(measure(&result), number(0.1 / 2.21));
     // Sent at 250 ms, of use for a second.
     result.logs[0].push(entry(950, (End::Answered(StatusCode::OK), ms(1250))));
-    assert_eq!(measure(&result), number(100.0 / 2510.0));
+    assert_eq!(measure(&result), number(0.1 / 2.51));
     result.logs[0].push(entry(950, (End::Answered(StatusCode::OK), ms(1251))));
-    assert_eq!(measure(&result), number(401.0 / 2811.0));
+    assert_eq!(measure(&result), number(0.401 / 2.811));
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl<'de> Deserialize<'de> for DurationText {
             }
 
             fn visit_i64<E: Error>(self, number: i64) -> Result<DurationText, E> {
-                let hint = "a duration is written with its unit";
+                let (number, hint) = (number.unsigned_abs(), "a duration is written with its unit");
                 Err(E::custom(format!("{hint}, such as \"{number}ms\" or \"{number}s\"")))
             }
         }

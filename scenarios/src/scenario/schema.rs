@@ -34,6 +34,7 @@ pub fn schema() -> Schema {
         });
     }
     RecursiveTransform(as_prose).transform(&mut schema);
+    RecursiveTransform(without_objects_for_durations).transform(&mut schema);
     schema
 }
 
@@ -44,6 +45,13 @@ fn as_prose(schema: &mut Schema) {
         let paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
         let prose = paragraphs.collect::<Vec<_>>().join("\n\n");
         *text = prose.replace("[`", "`").replace("`]", "`").replace("Self::", "");
+    }
+}
+
+/// A default that is a duration has serde's form too, and would be refused by its own schema.
+fn without_objects_for_durations(schema: &mut Schema) {
+    if schema.get("default").is_some_and(|default| default.get("nanos").is_some()) {
+        schema.remove("default");
     }
 }
 

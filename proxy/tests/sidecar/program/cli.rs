@@ -21,19 +21,31 @@ fn assert_one_line(ended: &Ended, code: i32, line: &str) {
     assert_eq!(ended.status.code(), Some(code), "{line}");
 }
 
+/// One line that says what is wrong, and below it the line of the file with a mark.
+fn assert_quoted(ended: &Ended, source: &str, line: &str) {
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert_eq!((lines.len(), lines[0], ended.stdout.as_str()), (4, line, ""));
+    assert!(lines[2].ends_with(&format!(" | {source}")), "{}", ended.stderr);
+    assert!(lines[3].ends_with('^'), "{}", ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{line}");
+}
+
 fn good() -> String {
     config(([127, 0, 0, 1], 9).into(), "")
 }
 
 #[test]
-fn a_file_that_is_wrong_is_one_line_and_2() {
+fn a_file_that_is_wrong_is_one_line_and_its_source_and_2() {
     let line = |wrong: &str| good().lines().position(|line| line == wrong).expect("there") + 1;
     let (cluster, timeout) = (line("cluster = \"web\""), line("timeout = \"1m\""));
     for (right, wrong, error) in [
         (
             "cluster = \"web\"",
             "cluster = \"wbe\"",
-            format!("{cluster}: routes[0].cluster: no cluster is called `wbe`; there is `web`"),
+            format!(
+                "{cluster}: routes[0].cluster: no cluster is called `wbe`; did you mean `web`? \
+                 there is `web`"
+            ),
         ),
         (
             "timeout = \"1m\"",
@@ -54,15 +66,13 @@ fn a_file_that_is_wrong_is_one_line_and_2() {
             "timeout = \"1m\"",
             "timeuot = \"1m\"",
             format!(
-                "{timeout}: routes[0].timeuot: unknown field `timeuot`, expected one of `host`, \
-                 `prefix`, `cluster`, `labels`, `timeout`, `retry`, `hedge`, `rate_limit`, `hash`, \
-                 `fallback`"
+                "{timeout}: routes[0].timeuot: unknown field `timeuot`; did you mean `timeout`?"
             ),
         ),
     ] {
         for check in [&[][..], &["--check"]] {
             let ended = with_file(&good().replacen(right, wrong, 1), check);
-            assert_one_line(&ended, 2, &format!("sidecar: mesh.toml:{error}"));
+            assert_quoted(&ended, wrong, &format!("sidecar: mesh.toml:{error}"));
         }
     }
 }
