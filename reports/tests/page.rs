@@ -23,7 +23,10 @@ fn page(records: &[RunRecord], extras: &PageExtras) -> String {
 fn assert_sound(html: &str) {
     let body = html.split_once("<body>").expect("a body").1;
     let (body, script) = body.split_once("<script>").expect("a script");
-    for bad in ["NaN", "inf ", ">inf", "http://", "https://", "<script", "-0.0", "null, null"] {
+    let wrong = ["NaN", "inf ", ">inf", "http://", "https://", "<script", "null, null"];
+    // A zero with a sign, and not the beginning of a small number.
+    let signed = ["-0.0,", "-0.0]", "-0.0<", "-0.0 ", "-0.0&", ">-0<", " -0 "];
+    for bad in wrong.into_iter().chain(signed) {
         assert!(!body.contains(bad), "the page contains {bad}");
     }
     assert_eq!(script.matches("</script>").count(), 1, "nothing ends the script early");
@@ -60,8 +63,9 @@ fn a_page_has_every_figure_and_number() {
     ] {
         assert!(html.contains(&format!("<figcaption><b>{figure}</b>")), "{figure} is missing");
     }
-    // One curve and one share for all variants, and three small plots for each of the four.
-    assert_eq!(html.matches("<svg ").count(), 2 + 3 * 4);
+    // Percentiles, their distribution, and shares; three differences to the first variant; and four
+    // figures of each of the four, beside three of its backends.
+    assert_eq!(html.matches("<svg ").count(), 3 + 3 + (4 + 3) * 4);
     assert_eq!(html.matches("role=\"img\"").count(), html.matches("<svg ").count());
     assert_eq!(html.matches("<desc>").count(), html.matches("<svg ").count());
     assert!(html.contains("✗ 20 of 40 expectations failed"));
@@ -222,7 +226,9 @@ fn many_variants_services_and_faults_are_drawn() {
     }
     let html = page(&all, &PageExtras::default());
     assert_sound(&html);
-    assert_eq!(html.matches("<svg ").count(), 1 + 2 + 9 * 4);
+    // Percentiles, their distribution, and the shares of two services; the difference to the first
+    // of each other variant; four figures of each, and three of each service.
+    assert_eq!(html.matches("<svg ").count(), 4 + 8 + 9 * (4 + 2 * 3));
     assert!(html.contains("other faults"));
 }
 

@@ -55,7 +55,8 @@ fn rounded(value: f64) -> f64 {
     }
     let digits = (3 - value.abs().log10().floor() as i32).clamp(-9, 9);
     let scale = 10f64.powi(digits);
-    (value * scale).round() / scale
+    // What rounds to nothing has no sign.
+    (value * scale).round() / scale + 0.0
 }
 
 /// The places of these times on a time axis.
