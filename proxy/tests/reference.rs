@@ -144,7 +144,8 @@ fn every_field_is_there() {
         if path.last().is_some_and(|key| CHOICES.contains(&key.as_str())) {
             continue;
         }
-        let Some((_, known)) = error.split_once("expected ") else { panic!("{error}") };
+        // Nor has what takes any key and wants text for it.
+        let Some((_, known)) = error.split_once("there is ") else { continue };
         tables += 1;
         for field in known.split('`').skip(1).step_by(2) {
             let here: String = path.iter().map(|key| format!(".{key}")).collect();

@@ -69,11 +69,12 @@ const MOST_CONTEXT: usize = 60;
 
 impl Place {
     fn of(text: &str, span: Range<usize>) -> Self {
-        let (before, rest) = text.split_at_checked(span.start).unwrap_or((text, ""));
+        let (before, rest) = text.split_at(text.floor_char_boundary(span.start));
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let rest = rest.lines().next().unwrap_or_default();
         let length = span.end.saturating_sub(span.start).min(rest.len());
-        let (itself, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+        let (itself, after) = rest.split_at(rest.ceil_char_boundary(length));
+        let line = before.matches('\n').count() + 1;
         let (before, after) = (before[start..].chars(), after.chars());
         let left_out = before.clone().count().saturating_sub(MOST_CONTEXT);
         let before = match left_out {
@@ -84,7 +85,6 @@ impl Place {
             count if count <= MOST_CONTEXT => after.collect(),
             _ => after.take(MOST_CONTEXT).chain(['…']).collect(),
         };
-        let line = text[..text.len().min(span.start)].matches('\n').count() + 1;
         Self { line, parts: [before, itself.to_owned(), after] }
     }
 }
