@@ -4,7 +4,7 @@
 //! sidecar's configuration and faults, and writes them down as the text of a scenario file, which
 //! is read by the same parser as any other: there is no second way in, and what failed can be
 //! saved, read, changed and replayed. What a scenario is judged by is what every run is judged by
-//! (`invariants`), and what [`recovery`] adds: a mesh whose faults are over serves well again.
+//! (`invariants`), and what `recovery` adds: a mesh whose faults are over serves well again.
 //!
 //! Each part of a scenario draws from a stream of its own, so that a new feature in one changes
 //! nothing in the others. A feature of the language is one function in the file of its part.
