@@ -59,7 +59,7 @@ impl Setting {
 
     fn experiment(&self, name: &str) -> Experiment {
         let length = Duration::from_secs_f64((REQUESTS / self.rate()).ceil());
-        self.experiment_of(name, self.warm_up(), length)
+        little(self.experiment_of(name, self.warm_up(), length))
     }
 
     fn experiment_of(&self, name: &str, warm_up: Duration, length: Duration) -> Experiment {
@@ -107,6 +107,12 @@ cluster = {{ least_request = {{ choices = {choices} }} }}
             Says::Between(0.99, 1.01),
         )
     }
+}
+
+/// Little's law, of runs that are long against the time a request stays: what crosses the ends of a
+/// window is counted on one side only.
+fn little(experiment: Experiment) -> Experiment {
+    experiment.claims(Statistic::Little, "Little: L / (λ W)", Says::Between(0.99, 1.01))
 }
 
 /// All of them. The first measures what the path adds, which is taken out of the others.
