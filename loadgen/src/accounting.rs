@@ -46,11 +46,16 @@ pub struct Accounting {
 impl Accounting {
     /// Books one request, and with it that it was planned.
     pub fn add(&mut self, outcome: Outcome) {
-        self.planned += 1;
+        self.add_many(outcome, 1);
+    }
+
+    /// Books so many that came to the same end.
+    pub fn add_many(&mut self, outcome: Outcome, count: u64) {
+        self.planned += count;
         if outcome.was_sent() {
-            self.sent += 1;
+            self.sent += count;
         }
-        *self.bin_mut(outcome) += 1;
+        *self.bin_mut(outcome) += count;
     }
 
     /// How many came to this end.

@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
@@ -15,8 +15,9 @@ use crate::expect::Inspector;
 use crate::observer::Failure;
 use crate::response::{Decoder, MAX_HEAD};
 
-/// Room for a usual response in one read. It grows to hold a head, up to the decoder's bound.
-const READ_BUFFER: usize = 16 * 1024;
+/// Room for a usual response. Small, so that what all connections read into stays in the cache;
+/// a response that fills it doubles it, up to [`MAX_HEAD`].
+const READ_BUFFER: usize = 1024;
 
 /// After this many reads that did not have to wait, the clock is looked at and others get a turn:
 /// a server that sends without end must not outrun its timeout.
@@ -28,6 +29,7 @@ pub(crate) struct Connection<IO> {
     buffer: Vec<u8>,
     /// Bytes of the buffer that have arrived and are not used yet.
     filled: usize,
+    decoder: Decoder,
 }
 
 /// What a whole response said.
@@ -56,33 +58,25 @@ pub(crate) struct Attempt<'a> {
     flushed: bool,
     /// Writing failed; the response may still be there to read.
     write_error: Option<io::Error>,
-    decoder: &'a mut Decoder,
     inspector: &'a mut Inspector,
     /// When the first byte of the response arrived.
     heard: Option<Instant>,
 }
 
 impl<'a> Attempt<'a> {
-    pub(crate) fn new(
-        request: &'a [u8],
-        decoder: &'a mut Decoder,
-        inspector: &'a mut Inspector,
-    ) -> Self {
-        Self {
-            request,
-            written: 0,
-            flushed: false,
-            write_error: None,
-            decoder,
-            inspector,
-            heard: None,
-        }
+    pub(crate) fn new(request: &'a [u8], inspector: &'a mut Inspector) -> Self {
+        Self { request, written: 0, flushed: false, write_error: None, inspector, heard: None }
     }
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     pub(crate) fn new(io: IO) -> Self {
-        Self { io, buffer: vec![0; READ_BUFFER], filled: 0 }
+        Self { io, buffer: vec![0; READ_BUFFER], filled: 0, decoder: Decoder::new(false) }
+    }
+
+    /// The status of the response, as soon as its head has arrived.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.decoder.status()
     }
 
     /// True if the connection, idle till now, has ended or received what nobody asked for.
@@ -92,13 +86,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         poll_fn(|cx| Poll::Ready(self.poll_read(cx).is_ready())).await
     }
 
-    /// Sends the request and waits for the whole response, until `limit`.
+    /// Sends the request, a HEAD if `is_head`, and waits for the whole response, until `limit`.
     pub(crate) async fn exchange(
         &mut self,
         mut attempt: Attempt<'_>,
+        is_head: bool,
         limit: Instant,
         mut alarm: Pin<&mut Alarm>,
     ) -> Result<Answer, Broken> {
+        self.decoder.reset(is_head);
         poll_fn(|cx| {
             self.poll_write(cx, &mut attempt);
             for _ in 0..READS_PER_TURN {
@@ -158,14 +154,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             }
         };
         if count == 0 {
-            if attempt.heard.is_some() && attempt.decoder.end_of_input().is_ok() {
+            if attempt.heard.is_some() && self.decoder.end_of_input().is_ok() {
                 return Poll::Ready(Some(Ok(self.answer(attempt))));
             }
             let eof = || io::ErrorKind::UnexpectedEof.into();
             let error = attempt.write_error.take().unwrap_or_else(eof);
             return Poll::Ready(failed(Failure::Closed(error), attempt.heard.is_none()));
         }
-        let used = match attempt.decoder.feed_to(&self.buffer[..self.filled], attempt.inspector) {
+        let used = match self.decoder.feed_to(&self.buffer[..self.filled], attempt.inspector) {
             Ok(used) => used,
             Err(error) => return Poll::Ready(failed(Failure::Malformed(error), false)),
         };
@@ -174,7 +170,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             self.buffer.copy_within(used..self.filled, 0);
         }
         self.filled -= used;
-        if attempt.decoder.is_done() {
+        if self.decoder.is_done() {
             return Poll::Ready(Some(Ok(self.answer(attempt))));
         }
         // An answer that comes whole needs no second look at the clock.
@@ -184,17 +180,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     fn answer(&self, attempt: &Attempt<'_>) -> Answer {
         Answer {
-            status: attempt.decoder.status().unwrap_or_default(),
+            status: self.decoder.status().unwrap_or_default(),
             heard: attempt.heard,
             // Not after bytes that nobody asked for, nor when the request was not read whole.
-            reusable: attempt.decoder.is_reusable() && self.filled == 0 && attempt.flushed,
+            reusable: self.decoder.is_reusable() && self.filled == 0 && attempt.flushed,
         }
     }
 
     /// Reads what is there into the buffer; 0 at the connection's end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.filled == self.buffer.len() {
-            // One byte over the bound is enough for the decoder to refuse the head.
+            // Full of what cannot be used yet, a head: one byte over the bound is enough for the
+            // decoder to refuse it.
             let grown = (self.buffer.len() * 2).min(MAX_HEAD + 1);
             self.buffer.resize(grown, 0);
         }
@@ -202,6 +199,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut room))?;
         let count = room.filled().len();
         self.filled += count;
+        if self.filled == self.buffer.len() && self.filled < MAX_HEAD {
+            self.buffer.resize(self.filled * 2, 0);
+        }
         Poll::Ready(Ok(count))
     }
 }
@@ -210,22 +210,30 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 /// arming a timer for each request would cost more than parsing its response.
 pub(crate) struct Alarm {
     sleep: Pin<Box<Sleep>>,
+    /// Who is woken when it rings: asking again would change nothing.
+    asked: Option<Waker>,
 }
 
 impl Alarm {
     pub(crate) fn new(first: Instant) -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep_until(first)) }
+        Self { sleep: Box::pin(tokio::time::sleep_until(first)), asked: None }
     }
 
     /// Ready once `limit` has passed; limits must not go back in time.
     pub(crate) fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, limit: Instant) -> Poll<()> {
-        loop {
-            ready!(self.sleep.as_mut().poll(cx));
+        let will_wake = |waker: &Waker| waker.will_wake(cx.waker());
+        if !self.sleep.is_elapsed() && self.asked.as_ref().is_some_and(will_wake) {
+            return Poll::Pending;
+        }
+        while self.sleep.as_mut().poll(cx).is_ready() {
             if self.sleep.deadline() >= limit {
+                self.asked = None;
                 return Poll::Ready(());
             }
             self.sleep.as_mut().reset(limit);
         }
+        self.asked = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
@@ -274,11 +282,10 @@ mod tests {
 
     async fn listen(reads: u32, patience: Duration) -> Result<Answer, Broken> {
         let limit = Instant::now() + patience;
-        let mut decoder = Decoder::new(false);
         let mut inspector = Inspector::new(&Expect::default());
-        let attempt = Attempt::new(b"GET / HTTP/1.1\r\n\r\n", &mut decoder, &mut inspector);
+        let attempt = Attempt::new(b"GET / HTTP/1.1\r\n\r\n", &mut inspector);
         let alarm = std::pin::pin!(Alarm::new(limit));
-        Connection::new(Talker { reads_left: reads }).exchange(attempt, limit, alarm).await
+        Connection::new(Talker { reads_left: reads }).exchange(attempt, false, limit, alarm).await
     }
 
     #[tokio::test(start_paused = true)]

@@ -85,6 +85,10 @@ impl Inspector {
 }
 
 impl Visit for Inspector {
+    fn reads_heads(&self) -> bool {
+        self.backend_header.is_some()
+    }
+
     fn head(&mut self, fields: &[httparse::Header<'_>]) {
         if let Some(name) = &self.backend_header {
             let field = fields.iter().find(|f| f.name.eq_ignore_ascii_case(name.as_str()));

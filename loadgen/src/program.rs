@@ -49,7 +49,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Some(Command::Search(args)) => commands::search(args),
         Some(Command::Merge(args)) => commands::merge(args),
         Some(Command::Compare(args)) => commands::compare_two(args),
-        Some(Command::Man) => commands::manual(),
+        Some(Command::Man { command }) => commands::manual(command.as_deref()),
         Some(Command::Completions { shell }) => commands::completions(*shell),
         Some(Command::Schema) => commands::schema(),
     }

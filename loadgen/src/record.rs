@@ -110,7 +110,7 @@ impl Record {
                 reused: recorder.reused,
                 retried: recorder.retried,
             },
-            statuses: recorder.statuses.iter().map(|(s, p)| (*s, Portion::new(p))).collect(),
+            statuses: recorder.statuses().iter().map(|(s, p)| (*s, Portion::new(p))).collect(),
             targets,
             backends: recorder.backends().map(|(n, p)| (n.to_owned(), Portion::new(p))).collect(),
             failures: recorder.failures.clone(),
@@ -253,14 +253,14 @@ fn merge_maps<K: Clone + Ord, V: Clone>(
 fn times(recorder: &Recorder) -> BTreeMap<String, Times> {
     let r = recorder;
     [
-        ("response", Times::new(&r.response, r.censored_from)),
-        ("response_ok", Times::new(&r.response_ok, None)),
-        ("service", Times::new(&r.service, r.service_censored_from)),
-        ("service_ok", Times::new(&r.service_ok, None)),
+        ("response", Times::new(&r.response(), r.censored_from)),
+        ("response_ok", Times::new(&r.response_ok(), None)),
+        ("service", Times::new(&r.service(), r.service_censored_from)),
+        ("service_ok", Times::new(&r.service_ok(), None)),
         ("send_lag", Times::new(&r.send_lag, None)),
         ("connection_wait", Times::new(&r.connection_wait, None)),
         ("connect", Times::new(&r.connect, None)),
-        ("first_byte", Times::new(&r.first_byte, None)),
+        ("first_byte", Times::new(&r.first_byte(), None)),
     ]
     .map(|(name, times)| (name.to_owned(), times))
     .into()

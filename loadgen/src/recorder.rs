@@ -18,17 +18,6 @@ pub struct Recorder {
     pub accounting: Accounting,
     /// Those planned within the warm-up: sent and counted, and in no histogram.
     pub warmup: Accounting,
-    /// Response time, from the planned instant, of every request that came due. Timeouts and
-    /// others without an answer are in it with the time that they had waited: for them it is a
-    /// lower bound.
-    pub response: LatencyHistogram,
-    /// Response time of the requests answered well, late ones included.
-    pub response_ok: LatencyHistogram,
-    /// Service time, from the send, of every request that was sent. It hides the waiting before
-    /// the send.
-    pub service: LatencyHistogram,
-    /// Service time of the requests answered well, late ones included.
-    pub service_ok: LatencyHistogram,
     /// From the planned instant to the begin of work, of requests for which a connection was
     /// free: the generator's own lag.
     pub send_lag: LatencyHistogram,
@@ -36,10 +25,6 @@ pub struct Recorder {
     pub connection_wait: LatencyHistogram,
     /// Time to open a connection; those of the warm-up too.
     pub connect: LatencyHistogram,
-    /// From the send to the first byte of the response.
-    pub first_byte: LatencyHistogram,
-    /// Whole responses by status.
-    pub statuses: BTreeMap<u16, Part>,
     /// Requests by target, if there is more than one.
     pub targets: Vec<Part>,
     /// Requests by the backend that answered, if they say.
@@ -53,11 +38,11 @@ pub struct Recorder {
     pub reused: u64,
     /// Requests sent a second time because an idle connection had ended.
     pub retried: u64,
-    /// How many of `response` are lower bounds.
+    /// How many response times are lower bounds.
     pub censored: u64,
     /// The shortest of those lower bounds: percentiles from here on may be higher in truth.
     pub censored_from: Option<Duration>,
-    /// The same of `service`.
+    /// The same of service times.
     pub service_censored_from: Option<Duration>,
     /// When the last request was handed to a connection, from the start of the run.
     pub last_send: Duration,
@@ -65,8 +50,32 @@ pub struct Recorder {
     pub service_total: Duration,
     /// What was planned before this is warm-up.
     warmup_ends: Duration,
+    /// Times of whole responses. Each request is in one place, and what readers want is put
+    /// together from these: recording it in every histogram that it belongs to would cost a tenth
+    /// of the generator's own time.
+    answers: BTreeMap<Answer, Times>,
+    /// Times of requests without a whole response.
+    others: Times,
+    /// From the send to the first byte, of responses that did not arrive all at once.
+    first_byte_apart: LatencyHistogram,
     /// Parts by backend number, until they are moved to where they are found by name.
     numbered: Vec<(String, Part)>,
+}
+
+/// Whole responses of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Answer {
+    status: u16,
+    outcome: Outcome,
+    /// Its first byte and its last arrived together: its service time is also that to the first.
+    at_once: bool,
+}
+
+/// How long requests took, from the plan and from the send.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Times {
+    response: LatencyHistogram,
+    service: LatencyHistogram,
 }
 
 impl Recorder {
@@ -98,21 +107,22 @@ impl Recorder {
         self.accounting.verify()?;
         self.warmup.verify()?;
         let (a, all) = (&self.accounting, self.total());
-        let statuses: u64 = self.statuses.values().map(|part| part.accounting.planned).sum();
+        let answered: u64 = self.answers.values().map(|times| times.response.count()).sum();
         let failures: u64 = self.failures.values().sum();
         let lags = self.send_lag.count() + self.connection_wait.count();
         let failed = all.connect + all.closed + all.malformed;
+        let response = self.response().count();
         let mut identities = vec![
-            ("whole responses = ok + late + status + invalid", statuses, a.answered()),
-            ("response_ok = ok + late", self.response_ok.count(), a.ok + a.late),
-            ("service_ok = ok + late", self.service_ok.count(), a.ok + a.late),
-            ("first bytes = whole responses", self.first_byte.count(), a.answered()),
+            ("whole responses = ok + late + status + invalid", answered, a.answered()),
+            ("response_ok = ok + late", self.response_ok().count(), a.ok + a.late),
+            ("service_ok = ok + late", self.service_ok().count(), a.ok + a.late),
+            ("first bytes = whole responses", self.first_byte().count(), a.answered()),
             ("send_lag + connection_wait = sent", lags, a.sent),
             ("failures = connect + closed + malformed", failures, failed),
         ];
         if !self.targets.is_empty() {
             let sum: u64 = self.targets.iter().map(|part| part.response.count()).sum();
-            identities.push(("response by target = response", sum, self.response.count()));
+            identities.push(("response by target = response", sum, response));
         }
         match identities.into_iter().find(|(_, left, right)| left != right) {
             Some((identity, left, right)) => Err(Imbalance { identity, left, right }),
@@ -124,17 +134,14 @@ impl Recorder {
     pub fn merge(&mut self, other: &Recorder) {
         self.accounting.merge(&other.accounting);
         self.warmup.merge(&other.warmup);
-        self.response.merge(&other.response);
-        self.response_ok.merge(&other.response_ok);
-        self.service.merge(&other.service);
-        self.service_ok.merge(&other.service_ok);
+        for (answer, times) in &other.answers {
+            self.answers.entry(*answer).or_default().merge(times);
+        }
+        self.others.merge(&other.others);
+        self.first_byte_apart.merge(&other.first_byte_apart);
         self.send_lag.merge(&other.send_lag);
         self.connection_wait.merge(&other.connection_wait);
         self.connect.merge(&other.connect);
-        self.first_byte.merge(&other.first_byte);
-        for (status, part) in &other.statuses {
-            self.statuses.entry(*status).or_default().merge(part);
-        }
         self.targets.resize(self.targets.len().max(other.targets.len()), Part::default());
         for (mine, part) in self.targets.iter_mut().zip(&other.targets) {
             mine.merge(part);
@@ -156,6 +163,64 @@ impl Recorder {
         self.service_total += other.service_total;
     }
 
+    /// Response time, from the planned instant, of every request that came due. Timeouts and
+    /// others without an answer are in it with the time that they had waited: for them it is a
+    /// lower bound.
+    pub fn response(&self) -> LatencyHistogram {
+        let mut all = self.gather(|_| true, |times| &times.response);
+        all.merge(&self.others.response);
+        all
+    }
+
+    /// Response time of the requests answered well, late ones included.
+    pub fn response_ok(&self) -> LatencyHistogram {
+        self.gather(Answer::is_ok, |times| &times.response)
+    }
+
+    /// Service time, from the send, of every request that was sent. It hides the waiting before
+    /// the send.
+    pub fn service(&self) -> LatencyHistogram {
+        let mut all = self.gather(|_| true, |times| &times.service);
+        all.merge(&self.others.service);
+        all
+    }
+
+    /// Service time of the requests answered well, late ones included.
+    pub fn service_ok(&self) -> LatencyHistogram {
+        self.gather(Answer::is_ok, |times| &times.service)
+    }
+
+    /// From the send to the first byte of the response.
+    pub fn first_byte(&self) -> LatencyHistogram {
+        let mut all = self.gather(|answer| answer.at_once, |times| &times.service);
+        all.merge(&self.first_byte_apart);
+        all
+    }
+
+    /// Whole responses by status.
+    pub fn statuses(&self) -> BTreeMap<u16, Part> {
+        let mut statuses: BTreeMap<u16, Part> = BTreeMap::new();
+        for (answer, times) in &self.answers {
+            let part = statuses.entry(answer.status).or_default();
+            part.accounting.add_many(answer.outcome, times.response.count());
+            part.response.merge(&times.response);
+            part.service.merge(&times.service);
+        }
+        statuses
+    }
+
+    fn gather(
+        &self,
+        belongs: impl Fn(&Answer) -> bool,
+        which: impl Fn(&Times) -> &LatencyHistogram,
+    ) -> LatencyHistogram {
+        let mut all = LatencyHistogram::new();
+        for (_, times) in self.answers.iter().filter(|(answer, _)| belongs(answer)) {
+            all.merge(which(times));
+        }
+        all
+    }
+
     /// Requests by the backend that answered.
     pub fn backends(&self) -> impl Iterator<Item = (&str, &Part)> {
         let merged = self.backends.iter().map(|(name, part)| (name.as_str(), part));
@@ -174,30 +239,27 @@ impl Observer for Recorder {
         if sample.outcome == Outcome::Unsent && sample.planned >= sample.finished {
             return;
         }
-        let response = sample.response_time();
-        self.response.record(response);
+        let (response, service) = (sample.response_time(), sample.service_time());
         if sample.outcome.is_censored() {
             self.censored += 1;
             self.censored_from = shorter(self.censored_from, Some(response));
-            self.service_censored_from = shorter(self.service_censored_from, sample.service_time());
+            self.service_censored_from = shorter(self.service_censored_from, service);
         }
-        let is_ok = matches!(sample.outcome, Outcome::Ok | Outcome::Late);
-        if is_ok {
-            self.response_ok.record(response);
-        }
-        if let (Some(sent), Some(service)) = (sample.sent, sample.service_time()) {
-            self.service.record(service);
-            if is_ok {
-                self.service_ok.record(service);
+        let times = if sample.outcome.was_answered() {
+            let at_once = sample.first_byte == Some(sample.finished);
+            if let (false, Some(sent), Some(heard)) = (at_once, sample.sent, sample.first_byte) {
+                self.first_byte_apart.record(heard.saturating_sub(sent));
             }
+            let status = sample.status.unwrap_or_default();
+            self.answers.entry(Answer { status, outcome: sample.outcome, at_once }).or_default()
+        } else {
+            &mut self.others
+        };
+        times.response.record(response);
+        if let (Some(sent), Some(service)) = (sample.sent, service) {
+            times.service.record(service);
             self.service_total += service;
             self.last_send = self.last_send.max(sent);
-            if let (true, Some(heard)) = (sample.outcome.was_answered(), sample.first_byte) {
-                self.first_byte.record(heard.saturating_sub(sent));
-            }
-        }
-        if sample.outcome.was_answered() {
-            self.statuses.entry(sample.status.unwrap_or_default()).or_default().observe(sample);
         }
         if let Some(part) = self.targets.get_mut(sample.target as usize) {
             part.observe(sample);
@@ -225,6 +287,19 @@ impl Observer for Recorder {
             }
             Event::Backend { name, .. } => self.numbered.push((name.to_owned(), Part::default())),
         }
+    }
+}
+
+impl Answer {
+    fn is_ok(&self) -> bool {
+        matches!(self.outcome, Outcome::Ok | Outcome::Late)
+    }
+}
+
+impl Times {
+    fn merge(&mut self, other: &Times) {
+        self.response.merge(&other.response);
+        self.service.merge(&other.service);
     }
 }
 

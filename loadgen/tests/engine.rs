@@ -376,13 +376,13 @@ fn a_stall_is_seen_by_everyone_who_would_have_asked_during_it() {
         assert_eq!(ran.books().ok, 10_000);
         for q in [0.92, 0.95, 0.99, 0.999] {
             let expected = 1.0 - 10.0 * (1.0 - q);
-            let measured = ran.recorder.response.quantile(q).as_secs_f64();
+            let measured = ran.recorder.response().quantile(q).as_secs_f64();
             assert!(
                 (measured / expected - 1.0).abs() < 0.05,
                 "{connections} connections, quantile {q}: {measured} for {expected}"
             );
         }
-        assert!(ran.recorder.response.quantile(0.89) < ms(1));
+        assert!(ran.recorder.response().quantile(0.89) < ms(1));
         // The waits are no lag of the generator's.
         assert!(ran.recorder.send_lag.max() < ms(1));
         let again = run(&plan, options, &frozen(ms(4000), ms(5000)));
@@ -451,7 +451,7 @@ fn the_end_of_the_drain_leaves_unfinished_and_unsent() {
     let first = ran.samples.iter().find(|s| s.index == 0).unwrap();
     assert_eq!(first.response_time(), ms(300));
     // Those that never got a connection have waited too.
-    assert_eq!((ran.recorder.response.count(), ran.recorder.censored), (10, 10));
+    assert_eq!((ran.recorder.response().count(), ran.recorder.censored), (10, 10));
 }
 
 #[test]
@@ -466,7 +466,7 @@ fn an_interrupted_run_still_balances() {
     assert!(due - books.sent <= 1 && books.unfinished > 0 && books.ok > 0, "{books:?}");
     assert_eq!(books.unsent, plan.len() - books.sent);
     // What was not due yet has not waited, and is in no histogram.
-    assert!(ran.recorder.response.count() - books.sent <= 1);
+    assert!(ran.recorder.response().count() - books.sent <= 1);
 }
 
 #[test]
@@ -544,7 +544,7 @@ fn an_answer_before_the_end_of_the_request_is_heard() {
     let dialler = Dialler::always(Act::AnswerAndClose(early));
     let target = target().with_method("POST").unwrap().with_body(vec![b'x'; 100_000]);
     let ran = run(&count(100.0, 5), with_target(target), &dialler);
-    assert_eq!((ran.books().status, ran.recorder.statuses[&413].accounting.status), (5, 5));
+    assert_eq!((ran.books().status, ran.recorder.statuses()[&413].accounting.status), (5, 5));
 }
 
 #[test]
@@ -633,7 +633,7 @@ fn skipping_sends_what_finds_room_on_time_and_nothing_else() {
     let queued = Options { drain: ms(10_000), ..limits(Overflow::Queue) };
     let ran = run(&count(100.0, 100), queued, &dialler);
     assert_eq!((ran.books().ok, ran.books().skipped), (100, 0));
-    assert!(ran.recorder.response.max() > ms(3900));
+    assert!(ran.recorder.response().max() > ms(3900));
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn more_than_the_streams_wait_and_their_clocks_run() {
     let (recorder, _, end) = run(&count(1000.0, 40), options(2), &dialler);
     assert_eq!((recorder.accounting.ok, end.peak_in_flight), (40, 4));
     assert!(recorder.connection_wait.count() >= 36);
-    assert!(recorder.response.max() > ms(900));
+    assert!(recorder.response().max() > ms(900));
 }
 
 #[test]

@@ -356,6 +356,12 @@ fn scrape(address: &str) -> std::io::Result<String> {
 fn papers_are_printed() {
     let man = String::from_utf8(loadgen(&["man"]).stdout).unwrap();
     assert!(man.contains(".TH loadgen") && man.contains("\\-\\-deadline"), "{man}");
+    let man = String::from_utf8(loadgen(&["man", "search"]).stdout).unwrap();
+    assert!(man.contains(".TH loadgen-search") && man.contains("\\-\\-precision"), "{man}");
+    let unknown = loadgen(&["man", "rest"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let said = String::from_utf8(unknown.stderr).unwrap();
+    assert!(said.contains("name one of search, merge, compare"), "{said}");
     for (shell, words) in [("bash", "complete -F"), ("zsh", "#compdef"), ("fish", "complete -c")] {
         let script = String::from_utf8(loadgen(&["completions", shell]).stdout).unwrap();
         assert!(script.contains(words), "{shell}");

@@ -19,7 +19,7 @@ use proxy::policy::limit::circuit::{Circuit, CircuitOptions, Outcome};
 use proxy::policy::limit::gradient::{Ended, Gradient, GradientOptions};
 use proxy::policy::limit::rate::{Rate, RateLimit, RateLimitKey, RateLimitOptions};
 use proxy::policy::limit::shed::{Next, ShedOptions, ShedQueue};
-use proxy::pool::Pool;
+use proxy::pool::{Pool, PoolParts, SeatHold};
 use proxy::seam::dialer;
 use proxy::telemetry::{ClusterId, ClusterLabels, EndpointRef, Telemetry, TelemetryParts};
 
@@ -41,12 +41,13 @@ fn lease(criterion: &mut Criterion) {
     let parts = TelemetryParts::starting(tokio::time::Instant::now().into_std());
     let telemetry = Arc::new(Telemetry::of(&[labels], parts));
     let breaker = Arc::new(Breaker::new(&config.limits));
-    let pool = Arc::new(Pool::new(at, dialer, &config, breaker, telemetry));
+    let of = PoolParts { at, addr, hold: SeatHold::new(&Arc::default()) };
+    let pool = Arc::new(Pool::new(of, dialer, &config, breaker, telemetry));
     runtime.block_on(async {
         let lease = pool.lease().await.expect("the first connection");
         // Its task has to run once before it takes requests.
         tokio::task::yield_now().await;
-        lease.give_back();
+        lease.give_back(tokio::time::Instant::now());
         assert_eq!(pool.idle_count(), 1);
     });
     let _entered = runtime.enter();
@@ -54,7 +55,7 @@ fn lease(criterion: &mut Criterion) {
         bencher.iter(|| {
             let leasing = pin!(pool.lease());
             match leasing.poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Ok(lease)) => lease.give_back(),
+                Poll::Ready(Ok(lease)) => lease.give_back(tokio::time::Instant::now()),
                 _ => unreachable!("a connection is idle"),
             }
         });

@@ -9,9 +9,9 @@
 mod sidecar;
 mod view;
 
-use std::fmt::Write as _;
-use std::sync::Arc;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use sidecar::Sidecar;
 pub use view::{ClusterView, EjectionView, EndpointState, EndpointView, ServerView};
 
+use crate::headers::GENERATION;
 use crate::telemetry::Telemetry;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -38,7 +39,7 @@ pub trait Inspect: Send + Sync {
     /// The process.
     fn server_info(&self) -> ServerView;
 
-    /// The configuration as it was read, as JSON.
+    /// The configuration in force with all that it leaves to defaults, as JSON.
     fn config_dump(&self) -> String;
 
     /// What it counted and remembers.
@@ -53,12 +54,29 @@ pub struct Controls {
     /// Cancelled when the process is to drain and end, as by SIGTERM.
     pub quit: CancellationToken,
     fails_health_checks: AtomicBool,
+    reload: OnceLock<Reload>,
+}
+
+/// Reads the configuration again and puts it in force; says what that did, or why it is not.
+struct Reload(Box<dyn Fn() -> Result<String, String> + Send + Sync>);
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reload")
+    }
 }
 
 impl Controls {
     /// Whether checks from outside are to fail, so that others stop sending.
     pub fn fails_health_checks(&self) -> bool {
         self.fails_health_checks.load(Ordering::Acquire)
+    }
+
+    /// What is to be done when somebody wants the configuration to be read again; the first call
+    /// counts.
+    pub fn reload_by(&self, reload: impl Fn() -> Result<String, String> + Send + Sync + 'static) {
+        // There is one shell, and it calls this once.
+        let _ = self.reload.set(Reload(Box::new(reload)));
     }
 }
 
@@ -74,13 +92,19 @@ pub struct Admin {
 enum Page {
     Shows(fn(&Admin, &str) -> Response<Full<Bytes>>),
     Turns(fn(&Controls) -> &'static str),
+    /// Turns something that may not want to.
+    Tries(fn(&Controls) -> Result<String, String>),
 }
 
 /// Every path there is, with what it does in one line.
 const PAGES: &[(&str, &str, Page)] = &[
     ("/ready", "200 while requests are welcome, 503 while not", Page::Shows(Admin::ready)),
     ("/server_info", "version, uptime, workers, seed", Page::Shows(Admin::server_info)),
-    ("/config_dump", "the configuration as it was read", Page::Shows(Admin::config_dump)),
+    (
+        "/config_dump",
+        "the configuration in force, defaults included",
+        Page::Shows(Admin::config_dump),
+    ),
     (
         "/clusters",
         "endpoints with state, load and counts; ?format=json",
@@ -103,6 +127,14 @@ const PAGES: &[(&str, &str, Page)] = &[
         Page::Turns(|controls| {
             controls.fails_health_checks.store(false, Ordering::Release);
             "health checks pass\n"
+        }),
+    ),
+    (
+        "/reload",
+        "POST: reads the configuration again, as SIGHUP does",
+        Page::Tries(|controls| match controls.reload.get() {
+            Some(Reload(reload)) => reload(),
+            None => Err("it was not read from anywhere".to_owned()),
         }),
     ),
     (
@@ -141,7 +173,16 @@ impl Admin {
             Some((.., Page::Turns(turn))) if *request.method() == Method::POST => {
                 reply(StatusCode::OK, TEXT, turn(&self.controls).to_owned())
             }
-            Some((.., Page::Turns(_))) => not_allowed("POST", "only POST, because it acts\n"),
+            Some((.., Page::Tries(attempt))) if *request.method() == Method::POST => {
+                let (status, text) = match attempt(&self.controls) {
+                    Ok(done) => (StatusCode::OK, done),
+                    Err(why) => (StatusCode::UNPROCESSABLE_ENTITY, why),
+                };
+                reply(status, TEXT, text + "\n")
+            }
+            Some((.., Page::Turns(_) | Page::Tries(_))) => {
+                not_allowed("POST", "only POST, because it acts\n")
+            }
             None => {
                 let hint = format!("there is no {path} here; there is\n{}", index());
                 reply(StatusCode::NOT_FOUND, TEXT, hint)
@@ -165,15 +206,22 @@ impl Admin {
     }
 
     fn config_dump(&self, _query: &str) -> Response<Full<Bytes>> {
-        reply(StatusCode::OK, JSON, self.inspect.config_dump())
+        self.numbered(reply(StatusCode::OK, JSON, self.inspect.config_dump()))
     }
 
     fn clusters(&self, query: &str) -> Response<Full<Bytes>> {
         let clusters = self.inspect.clusters();
-        if parameter(query, "format") == Some("json") {
-            return json(&clusters);
-        }
-        reply(StatusCode::OK, TEXT, view::clusters_text(&clusters))
+        self.numbered(match parameter(query, "format") {
+            Some("json") => json(&clusters),
+            _ => reply(StatusCode::OK, TEXT, view::clusters_text(&clusters)),
+        })
+    }
+
+    /// Says of a page which configuration it is of.
+    fn numbered(&self, mut page: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+        let generation = self.inspect.server_info().config_generation;
+        page.headers_mut().insert(&GENERATION, HeaderValue::from(generation));
+        page
     }
 
     fn events(&self, _query: &str) -> Response<Full<Bytes>> {

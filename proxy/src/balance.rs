@@ -6,6 +6,8 @@
 
 mod placement;
 mod policies;
+mod seats;
+mod update;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +18,9 @@ use tokio::time::Instant;
 pub use self::placement::Placement;
 pub use self::policies::Want;
 use self::policies::{News, Policies};
+use self::seats::Seats;
+pub use self::update::Changed;
+use self::update::Pools;
 use crate::config::{ClusterConfig, EndpointAddr, EndpointConfig};
 use crate::error::Refusal;
 use crate::limit::{Admission, Limits};
@@ -27,8 +32,7 @@ use crate::policy::limit::breaker::Kind as Room;
 use crate::policy::membership::SubsetId;
 use crate::policy::outlier::{GateState, Kind};
 use crate::policy::retry::{Attempt, GiveUp, RetryOptions, Verdict};
-use crate::policy::slow_start::SlowStartOptions;
-use crate::pool::Pool;
+use crate::pool::{Pool, SeatHold};
 use crate::probe;
 use crate::seam::Dialer;
 use crate::telemetry::Telemetry;
@@ -42,13 +46,17 @@ pub struct Cluster {
     pub name: String,
     /// The strategy's name.
     pub strategy: &'static str,
-    /// In the order of the configuration; an [`EndpointId`] is a place in it.
-    pub endpoints: Vec<Endpoint>,
     /// How its endpoints are checked, if they are.
     pub health_check: Option<HealthCheckOptions>,
     /// What requests have to pass.
     pub(crate) limits: Limits,
-    slow_start: SlowStartOptions,
+    /// Everything but the endpoints, to see whether an update changes it.
+    config: ClusterConfig,
+    /// What keeps its [`ClusterId`] its own.
+    hold: Arc<()>,
+    /// How many clusters of its name and its id there were before it.
+    life: u64,
+    seed: u64,
     /// One lock a cluster, held for a decision or an event and never across an await. Counts are
     /// exact that way, which is worth more here than the tens of nanoseconds.
     policies: Mutex<Policies>,
@@ -58,6 +66,8 @@ pub struct Cluster {
 
 /// One endpoint of a cluster.
 pub struct Endpoint {
+    /// Its place, which is its own while anybody holds this.
+    pub id: EndpointId,
     /// What is known of it from the configuration.
     pub config: EndpointConfig,
     /// Where it is.
@@ -67,37 +77,50 @@ pub struct Endpoint {
 }
 
 impl Cluster {
-    /// A cluster without any connection yet. `subsets` are the labels that routes ask for. Its
+    /// A cluster without any connection yet; `id` is its own while anybody holds `hold`. `subsets` are the labels that routes ask for. Its
     /// random choices are the streams `balance/<name>`, `outlier/<name>` and `retry/<name>` of
     /// `seed`.
     pub fn new(
         id: ClusterId,
+        hold: Arc<()>,
         config: &ClusterConfig,
-        subsets: &[BTreeMap<String, String>],
+        subsets: Vec<BTreeMap<String, String>>,
         seed: u64,
         dialer: &Dialer,
         telemetry: &Arc<Telemetry>,
     ) -> Self {
-        let limits = Limits::new(config, Instant::now());
-        let endpoints = config.endpoints.iter().enumerate().map(|(place, endpoint)| {
-            let at = EndpointRef { cluster: id, endpoint: EndpointId(place) };
-            let breaker = limits.breaker.clone();
-            let pool = Pool::new(at, dialer.clone(), config, breaker, telemetry.clone());
-            let addr = endpoint.address.clone();
-            Endpoint { config: endpoint.clone(), addr, pool: Arc::new(pool) }
+        let now = Instant::now();
+        let limits = Limits::new(config, now);
+        let mut seats = Seats::default();
+        let seating = seats.plan(&config.endpoints);
+        let places = seating.places.iter().zip(&config.endpoints);
+        let breaker = &limits.breaker;
+        let pools = Pools { cluster: id, config, breaker, dialer, telemetry };
+        let endpoints = places.map(|(place, endpoint)| {
+            Endpoint::of(*place, endpoint, pools.make(*place, endpoint, SeatHold::new(&hold)))
         });
+        seats.reseat(endpoints.collect(), &seating.fates);
+        telemetry.seat(id, &seats.labels());
+        let policies = Policies::new(config, seats, subsets, (seed, 0), now.into_std());
         Self {
             id,
             name: config.name.as_str().to_owned(),
             strategy: config.balance.0.name,
-            endpoints: endpoints.collect(),
             health_check: config.health_check.clone(),
+            config: ClusterConfig { endpoints: Vec::new(), ..config.clone() },
             limits,
-            slow_start: config.slow_start,
-            policies: Mutex::new(Policies::new(config, subsets.to_vec(), seed)),
+            hold,
+            life: 0,
+            seed,
+            policies: Mutex::new(policies),
             dialer: dialer.clone(),
             telemetry: telemetry.clone(),
         }
+    }
+
+    /// Its endpoints, in the order of the configuration.
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.lock().seats.listed()
     }
 
     /// Lets a request in.
@@ -110,10 +133,12 @@ impl Cluster {
 
     /// Picks an endpoint and counts a request on it, in one step, so that two requests cannot both
     /// see it idle. `None` when there is no endpoint to pick.
-    pub fn place(self: &Arc<Self>, want: &Want<'_>) -> Option<Placement> {
-        let now = Instant::now();
-        let chosen = self.with_policies(now, |policies| policies.choose(want, now.into_std()));
-        let Some(chosen) = chosen else {
+    pub fn place(self: &Arc<Self>, want: &Want<'_>, now: Instant) -> Option<Placement> {
+        let chosen = self.with_policies(now, |policies| {
+            let chosen = policies.choose(want, now.into_std())?;
+            Some((chosen, policies.seats.get(chosen.endpoint)?.clone()))
+        });
+        let Some((chosen, endpoint)) = chosen else {
             self.emit(now, &Event::NoneHealthy { cluster: self.id });
             return None;
         };
@@ -121,19 +146,23 @@ impl Cluster {
             self.emit(now, &Event::PlacedInPanic { cluster: self.id });
         }
         self.emit(now, &Event::AttemptStarted { at: self.at(chosen.endpoint), kind: want.kind });
-        Some(Placement::new(self.clone(), chosen, now))
+        Some(Placement::new(self.clone(), endpoint, chosen, now))
     }
 
     /// What to do about an attempt's outcome. A retry has its room among the retries at once.
-    pub(crate) fn judge(&self, retry: &RetryOptions, attempt: Attempt<'_>) -> Verdict {
-        let now = Instant::now();
+    pub(crate) fn judge(
+        &self,
+        retry: &RetryOptions,
+        attempt: Attempt<'_>,
+        now: Instant,
+    ) -> Verdict {
         let verdict = self.lock().judge(retry, attempt, now.into_std());
         match verdict {
             Verdict::Retry { reservation, .. } if !self.limits.breaker.try_enter(Room::Retry) => {
                 self.lock().budget.give_back(reservation);
                 let event = Event::LimitReached { cluster: self.id, limit: Limit::Retries };
                 self.emit(now, &event);
-                Verdict::GiveUp(GiveUp::Budget)
+                Verdict::GiveUp(GiveUp::LimitReached)
             }
             other => other,
         }
@@ -168,29 +197,41 @@ impl Cluster {
     }
 
     /// An active check has seen an endpoint.
-    pub(crate) fn health_checked(self: &Arc<Self>, endpoint: EndpointId, healthy: bool) {
+    pub(crate) fn health_checked(self: &Arc<Self>, endpoint: &Endpoint, healthy: bool) {
         let now = Instant::now();
         self.with_policies(now, |policies| {
-            policies.health_checked(endpoint, healthy, now.into_std());
+            if policies.seats.has(endpoint) {
+                policies.health_checked(endpoint.id, healthy, now.into_std());
+            }
         });
     }
 
     /// An endpoint has said what its load is, or has not answered.
-    pub(crate) fn probed(&self, endpoint: EndpointId, answer: Option<ProbeAnswer>) {
-        self.lock().probed(endpoint, answer, Instant::now().into_std());
+    pub(crate) fn probed(&self, endpoint: &Endpoint, answer: Option<ProbeAnswer>) {
+        let mut policies = self.lock();
+        if policies.seats.has(endpoint) {
+            policies.probed(endpoint.id, answer, Instant::now().into_std());
+        }
     }
 
     /// Does what time brings: looks at windows that are over, closes old connections.
     pub fn tidy(self: &Arc<Self>, now: Instant) {
-        self.with_policies(now, |policies| policies.sweep(now.into_std()));
-        for endpoint in &self.endpoints {
+        let endpoints = self.with_policies(now, |policies| {
+            policies.sweep(now.into_std());
+            if policies.seats.release() {
+                self.telemetry.seat(self.id, &policies.seats.labels());
+            }
+            policies.seats.listed()
+        });
+        for endpoint in endpoints {
             endpoint.pool.close_old(now);
         }
     }
 
-    /// The endpoints with these labels. All of them, if no route was to ask for the labels.
-    pub fn subset(&self, labels: &BTreeMap<String, String>) -> SubsetId {
-        self.lock().membership.subset(labels).unwrap_or(SubsetId::ALL)
+    /// The endpoints with these labels; all of them, if no route was to ask for the labels. What
+    /// comes along has to be kept for as long as the answer is used.
+    pub fn subset(&self, labels: &BTreeMap<String, String>) -> (SubsetId, Option<Arc<()>>) {
+        self.lock().subset(labels)
     }
 
     /// Opens connections to its endpoints.
@@ -217,7 +258,7 @@ impl Cluster {
     pub fn factor(&self, gate: GateState, now: Instant) -> f64 {
         match gate {
             GateState::Available => 1.0,
-            GateState::Ramping { since } => self.slow_start.factor(since, now.into_std()),
+            GateState::Ramping { since } => self.config.slow_start.factor(since, now.into_std()),
             GateState::Ejected { .. } | GateState::HalfOpen | GateState::Unhealthy => 0.0,
         }
     }
@@ -267,17 +308,17 @@ impl Cluster {
         let event = match news {
             News::Panic(panics) => Event::PanicChanged { cluster: self.id, panics },
             News::Trial(endpoint) => {
-                self.endpoints[endpoint.0].pool.set_accepting(true);
-                Event::Probed { at: self.at(endpoint) }
+                endpoint.pool.set_accepting(true);
+                Event::Probed { at: self.at(endpoint.id) }
             }
-            News::Gate(transition) => {
-                let pool = &self.endpoints[transition.endpoint.0].pool;
+            News::Gate(endpoint, transition) => {
+                let pool = &endpoint.pool;
                 match transition.kind {
                     Kind::Ejected { .. } | Kind::ProbeFailed { .. } | Kind::Unhealthy => {
                         pool.set_accepting(false);
                         pool.close_idle();
                     }
-                    Kind::Returned | Kind::Healthy => pool.set_accepting(true),
+                    Kind::Returned | Kind::Healthy => pool.set_accepting(!endpoint.config.draining),
                     Kind::Detected { .. } | Kind::Overflow { .. } | Kind::HealthyButEjected => {}
                 }
                 event_of(self.at(transition.endpoint), transition.kind, now)
@@ -307,3 +348,6 @@ fn event_of(at: EndpointRef, kind: Kind, now: Instant) -> Event {
         Kind::Healthy | Kind::HealthyButEjected => Event::HealthChanged { at, healthy: true },
     }
 }
+
+#[cfg(test)]
+mod tests;

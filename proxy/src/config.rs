@@ -17,7 +17,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use cluster::ClusterConfig;
 pub use endpoint::EndpointConfig;
@@ -28,7 +28,7 @@ pub use values::{Balance, EndpointAddr, Name};
 use crate::telemetry::{AccessLogOptions, TimelineOptions, TracingOptions};
 
 /// A whole sidecar.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Seeds every random choice; drawn from the operating system if absent.
@@ -38,6 +38,7 @@ pub struct Config {
     /// How long requests in flight may go on after SIGTERM. 30 s, as Kubernetes waits by default
     /// before it kills.
     #[serde(default = "defaults::drain_timeout", deserialize_with = "fields::duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub drain_timeout: Duration,
     /// Where to look at the sidecar from outside; nowhere if absent.
     pub admin: Option<AdminConfig>,
@@ -55,13 +56,10 @@ pub struct Config {
     pub clusters: Vec<ClusterConfig>,
     /// Which of them goes where.
     pub routes: Vec<RouteConfig>,
-    /// The file as it was read, as JSON; empty for a configuration that was not.
-    #[serde(skip)]
-    pub as_read: String,
 }
 
 /// The admin endpoint.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminConfig {
     /// Address to listen on.
@@ -70,7 +68,7 @@ pub struct AdminConfig {
 }
 
 /// One place where requests come in.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerConfig {
     /// Its name in statistics and errors.
@@ -86,20 +84,24 @@ pub struct ListenerConfig {
     /// costs a descriptor and some memory, and a caller that comes back saves a handshake.
     #[serde(default = "defaults::listener_idle_timeout")]
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub idle_timeout: Duration,
     /// How long a request head may take, from its first byte to its last, however steadily it
     /// trickles in; then 408. 10 s, as HAProxy's manual advises for `timeout http-request`: an
     /// application writes a head at once, so this is time for a few lost segments.
     #[serde(default = "defaults::header_timeout", deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub header_timeout: Duration,
     /// How long a request body that the upstream is ready for may make no progress; then 408, or a
     /// cut when the response has begun. 60 s, as nginx's `client_body_timeout`: an application may
     /// compute what it sends.
     #[serde(default = "defaults::body_timeout", deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub body_timeout: Duration,
     /// How long a caller may leave no room at all for its response before it is cut. 60 s, as
     /// nginx's `send_timeout`.
     #[serde(default = "defaults::write_timeout", deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub write_timeout: Duration,
     /// Whether a caller that has closed its sending half is still answered.
     ///
@@ -126,8 +128,7 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, InputError> {
-        let mut config: Config = source::parse(path, text)?;
-        config.as_read = as_json(text);
+        let config: Config = source::parse(path, text)?;
         if config.listeners.is_empty() {
             let message = "at least one [[listeners]] is needed";
             return Err(InputError::field(path, "listeners", message));
@@ -192,12 +193,6 @@ impl ListenerConfig {
             half_close: false,
         }
     }
-}
-
-/// A file that was read well, as JSON.
-fn as_json(text: &str) -> String {
-    let table: Option<toml::Table> = toml::from_str(text).ok();
-    table.and_then(|table| serde_json::to_string_pretty(&table).ok()).unwrap_or_default() + "\n"
 }
 
 fn first_repeated<'a>(names: impl Iterator<Item = &'a Name>) -> Option<(usize, &'a Name)> {

@@ -152,11 +152,13 @@ pub enum Flag {
     DPE,
     /// Downstream closed before the response was complete.
     DC,
+    /// A stream stood still: the caller did not go on with its request.
+    SI,
 }
 
 impl Flag {
     /// All of them, in declaration order.
-    pub const ALL: [Flag; 12] = [
+    pub const ALL: [Flag; 13] = [
         Flag::NR,
         Flag::UH,
         Flag::UO,
@@ -169,6 +171,7 @@ impl Flag {
         Flag::CO,
         Flag::DPE,
         Flag::DC,
+        Flag::SI,
     ];
 
     /// Its letters.
@@ -186,6 +189,7 @@ impl Flag {
             Flag::CO => "CO",
             Flag::DPE => "DPE",
             Flag::DC => "DC",
+            Flag::SI => "SI",
         }
     }
 }

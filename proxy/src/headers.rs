@@ -1,10 +1,25 @@
-//! What may not be forwarded. Pure.
+//! The fields that are ours, and those that may not be forwarded. Pure.
 
 use http::Version;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
     UPGRADE, VIA,
 };
+
+/// Says with Envoy's letters why the sidecar answered in an upstream's place.
+pub static FLAGS: HeaderName = HeaderName::from_static("x-sidecar-flags");
+/// Says the same in a sentence.
+pub static REASON: HeaderName = HeaderName::from_static("x-sidecar-reason");
+/// Says why a failure was not tried again.
+pub static RETRY_GIVEN_UP: HeaderName = HeaderName::from_static("x-sidecar-retry-given-up");
+/// Says that the endpoint was chosen although it was believed to be bad.
+pub static PANIC: HeaderName = HeaderName::from_static("x-sidecar-panic");
+/// Says which configuration answered, counted from 1.
+pub static GENERATION: HeaderName = HeaderName::from_static("x-sidecar-config-generation");
+/// Says that a limit refused the request, as Envoy does.
+pub static OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+/// Tells an endpoint which attempt it sees, and a caller how many there were, as Envoy does.
+pub static ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// Fields that speak of one connection only, whether or not `Connection` lists them
 /// (RFC 9110 §7.6.1; `Proxy-Connection` and `Keep-Alive` from older practice).
@@ -71,7 +86,9 @@ fn connection_options(headers: &mut HeaderMap) -> Vec<HeaderName> {
 
 /// True when a caller takes trailers (RFC 9110 §10.1.4).
 pub fn accepts_trailers(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TE).iter().flat_map(|te| te.as_bytes().split(|b| *b == b','));
+    // A pass over few fields is cheaper than a look-up.
+    let fields = headers.iter().filter(|(name, _)| *name == TE);
+    let mut codings = fields.flat_map(|(_, te)| te.as_bytes().split(|b| *b == b','));
     codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 

@@ -21,6 +21,7 @@
 //! `tokio::time` in both, and tasks are spawned through [`task`].
 
 pub mod admin;
+mod alarm;
 pub mod ask;
 pub mod balance;
 pub mod config;

@@ -79,9 +79,14 @@ struct Told {
 
 impl Limits {
     pub(crate) fn new(config: &ClusterConfig, now: Instant) -> Self {
+        Self::sharing(Arc::new(Breaker::new(&config.limits)), config, now)
+    }
+
+    /// The same, with the counts of an earlier cluster.
+    pub(crate) fn sharing(breaker: Arc<Breaker>, config: &ClusterConfig, now: Instant) -> Self {
         let now = now.into_std();
         Self {
-            breaker: Arc::new(Breaker::new(&config.limits)),
+            breaker,
             gradient: config.concurrency.map(|options| Mutex::new(Gradient::new(options, now))),
             circuit: config.circuit.map(|options| {
                 let circuit = Circuit::new(options, now);

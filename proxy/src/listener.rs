@@ -22,6 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -120,6 +121,7 @@ where
 {
     let mut connections = JoinSet::new();
     let (options, stats) = (Arc::new(options), Arc::new(stats));
+    let closing = Arc::new(Closing::default());
     loop {
         let has_room = connections.len() < options.max_connections;
         tokio::select! {
@@ -131,7 +133,7 @@ where
                     let connection = Connection {
                         options: options.clone(),
                         stats: stats.clone(),
-                        drain: drain.child_token(),
+                        drain: closing.clone(),
                         exchange: Exchange::default(),
                     };
                     let (open, service) = (stats.connection_opened(), service(Peer(peer)));
@@ -151,6 +153,7 @@ where
         }
     }
     drop(accept);
+    closing.begin();
     let finish = async {
         while let Some(ended) = connections.join_next().await {
             note_panic(ended, &stats);
@@ -181,8 +184,27 @@ fn note_panic(ended: Result<(), tokio::task::JoinError>, stats: &ListenerStats) 
 struct Connection {
     options: Arc<Options>,
     stats: Arc<ListenerStats>,
-    drain: CancellationToken,
+    drain: Arc<Closing>,
     exchange: Exchange,
+}
+
+/// Tells connections that they are to end with the request under way.
+#[derive(Default)]
+struct Closing {
+    /// Asked whenever a connection does anything, which the token would take a lock for.
+    begun: AtomicBool,
+    wakes: CancellationToken,
+}
+
+impl Closing {
+    fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        self.wakes.cancel();
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
 }
 
 /// How a connection ended.
@@ -237,10 +259,14 @@ impl Connection {
             body: self.options.body_timeout,
         };
         let mut watch = Watch::new(patience);
-        let mut drained = pin!(self.drain.cancelled());
-        let (mut is_draining, mut is_told, mut is_counted) = (false, false, false);
+        let mut woken = pin!(self.drain.wakes.cancelled());
+        let (mut is_waiting, mut is_told, mut is_counted) = (false, false, false);
         poll_fn(|cx| {
-            is_draining = is_draining || drained.as_mut().poll(cx).is_ready();
+            if !std::mem::replace(&mut is_waiting, true) {
+                // Once is enough: a connection stays in its task. The flag says the rest.
+                let _ = woken.as_mut().poll(cx);
+            }
+            let is_draining = self.drain.has_begun();
             // A head that has begun still becomes a request: hyper, which has not seen it, would
             // close at once.
             if is_draining && !is_told && !self.exchange.is_in_head() {
@@ -286,6 +312,7 @@ impl Connection {
     }
 
     fn count(&self, refusal: Refusal) {
+        self.stats.refused(refusal.flag());
         match refusal {
             Refusal::Malformed(_) => self.stats.protocol_error(),
             Refusal::HeaderTimeout(_) => self.stats.header_timeout(),

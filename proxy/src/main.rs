@@ -30,6 +30,7 @@ const EXAMPLES: &str = "\
 Examples:
   sidecar --config sidecar.toml            run until SIGTERM or Ctrl-C, then drain
   sidecar --config sidecar.toml --check    only say whether the file is right
+  kill -HUP PID                            read the file again; nobody loses a request
   RUST_LOG=debug sidecar --config …        with a line for each refused request
 
 A small configuration:
@@ -76,7 +77,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let workers = workers(&config);
     let runtime = runtime(workers).context("starting the worker threads")?;
-    runtime.block_on(server::run(config, seed, workers))
+    runtime.block_on(server::run(config, &arguments.config, seed, workers))
 }
 
 /// One for each core, unless the configuration says otherwise.

@@ -9,7 +9,8 @@
 //! has, [`membership`] says among which endpoints to choose, [`balance`] picks one and
 //! [`slow_start`] may ask for another, [`outlier`] and [`health`] judge the endpoint by what becomes
 //! of it, [`retry`] decides whether to try again, paid from the [`budget`] after a [`backoff`], and
-//! [`hedge`] whether to try twice at once.
+//! [`hedge`] whether to try twice at once. When endpoints come and go, [`slots`] says where each one's
+//! state lies.
 
 pub mod backoff;
 pub mod balance;
@@ -22,4 +23,5 @@ pub mod membership;
 pub mod outlier;
 pub mod ready;
 pub mod retry;
+pub mod slots;
 pub mod slow_start;

@@ -13,20 +13,27 @@
 mod heard;
 mod permit;
 
+use std::future::Future;
 use std::num::NonZeroU64;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::heard::Heard;
-use self::permit::{Found, Permit, State};
+use self::permit::{Found, Permit, Place, State};
+use crate::alarm::Alarm;
 use crate::config::{ClusterConfig, EndpointAddr};
 use crate::error::Refusal;
 use crate::policy::limit::breaker::{Breaker, Kind};
@@ -52,9 +59,35 @@ pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// By how much of the configured age the ages of two connections differ at most, to either side.
 const AGE_JITTER: f64 = 0.1;
 
+/// What keeps an endpoint's place taken: whoever may still speak of the endpoint by its place, such
+/// as a request or an open connection, has one, or something that has one.
+#[derive(Debug, Default)]
+pub struct SeatHold {
+    /// The same for its cluster.
+    _cluster: Arc<()>,
+}
+
+impl SeatHold {
+    /// On an endpoint of the cluster that `cluster` is a hold on.
+    pub fn new(cluster: &Arc<()>) -> Arc<Self> {
+        Arc::new(Self { _cluster: cluster.clone() })
+    }
+}
+
+/// Whose connections a pool is to hold.
+pub struct PoolParts {
+    /// The endpoint's place.
+    pub at: EndpointRef,
+    /// Where it is.
+    pub addr: EndpointAddr,
+    /// What keeps its place taken.
+    pub hold: Arc<SeatHold>,
+}
+
 /// The connections to one endpoint.
 pub struct Pool {
     at: EndpointRef,
+    hold: Arc<SeatHold>,
     addr: EndpointAddr,
     dialer: Dialer,
     connect_timeout: Duration,
@@ -87,6 +120,7 @@ struct Connection {
     sender: SendRequest<OutBody>,
     close: oneshot::Sender<Permit>,
     terms: Terms,
+    alarm: Alarm,
     idle_since: Instant,
 }
 
@@ -126,13 +160,14 @@ impl Drop for Room {
 /// A connection that is open, until it is dropped.
 struct Open {
     at: EndpointRef,
+    _hold: Arc<SeatHold>,
     telemetry: Arc<Telemetry>,
 }
 
 impl Open {
     fn new(pool: &Pool) -> Self {
         pool.emit(&Event::ConnectionOpened { at: pool.at });
-        Self { at: pool.at, telemetry: pool.telemetry.clone() }
+        Self { at: pool.at, _hold: pool.hold.clone(), telemetry: pool.telemetry.clone() }
     }
 }
 
@@ -150,10 +185,42 @@ pub struct Lease {
     /// Freed with the lease.
     room: Room,
     terms: Terms,
+    /// The connection's, for the deadlines of its requests one after the other.
+    alarm: Alarm,
     heard_before: u64,
     /// True when the connection has served a request before, so that it may be closed already
     /// without our knowing.
     pub reused: bool,
+}
+
+/// What a request gets that comes for a connection.
+pub(crate) enum Asked {
+    /// All are in use.
+    Queued(Queued),
+    /// It may have one.
+    Granted(Granted),
+}
+
+/// A request that has its permit.
+pub(crate) enum Granted {
+    /// And a connection, which was idle.
+    Lent(Lease),
+    /// And has to make one.
+    Unconnected(Unconnected),
+}
+
+/// A place in the queue; dropping it gives it up.
+pub(crate) struct Queued {
+    pool: Arc<Pool>,
+    place: Place,
+    /// Among those who wait.
+    room: Room,
+}
+
+/// The right to make a connection; dropping it passes it on.
+pub struct Unconnected {
+    permit: Permit,
+    room: Room,
 }
 
 /// A permit that, unless it is taken back, outlives its connection.
@@ -171,17 +238,19 @@ impl Drop for Hold {
 impl Pool {
     /// An empty pool.
     pub fn new(
-        at: EndpointRef,
+        parts: PoolParts,
         dialer: Dialer,
         config: &ClusterConfig,
         breaker: Arc<Breaker>,
         telemetry: Arc<Telemetry>,
     ) -> Self {
+        let PoolParts { at, addr, hold } = parts;
         let max_connections = config.max_connections.get();
         let queue = config.shed_options();
         Self {
             at,
-            addr: config.endpoints[at.endpoint.0].address.clone(),
+            addr,
+            hold,
             dialer,
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
@@ -207,39 +276,43 @@ impl Pool {
     /// # Errors
     /// [`Refusal::Overflow`] when too many wait, [`Refusal::QueueTimeout`] when it has waited for
     /// too long, [`Refusal::ConnectFailure`] when no connection can be made.
-    // What is rare is in a box: see `retry::Call::attempt`.
     pub async fn lease(self: &Arc<Self>) -> Result<Lease, Refusal> {
-        let (permit, idle) = match self.find() {
-            Found::Permit(permit, idle) => (permit, idle),
-            Found::Place(place) => {
-                let _room = self.room(Kind::Pending, Limit::Pending)?;
-                let permit = Box::pin(place.permit()).await?;
-                (permit, self.lock().take_idle(self, Instant::now()))
-            }
-            Found::Full => {
-                self.emit(&Event::QueueOverflowed { at: self.at });
-                return Err(self.overflow());
-            }
+        let granted = match self.ask(Instant::now())? {
+            Asked::Granted(granted) => granted,
+            Asked::Queued(queued) => queued.wait().await?,
         };
-        // Only connections in use count: idle ones to one endpoint must not keep requests from
-        // another.
-        let room = self.room(Kind::Connection, Limit::Connections)?;
-        match idle {
-            Some(connection) => Ok(Lease::new(connection, permit, room, true)),
-            None => Box::pin(self.connect(permit, room)).await,
+        match granted {
+            Granted::Lent(lease) => Ok(lease),
+            Granted::Unconnected(unconnected) => unconnected.connect().await,
         }
     }
 
-    /// A new connection in place of a reused one that turned out to be closed.
+    /// The same step by step, so that who runs out of time knows what took it. This one takes none.
     ///
     /// # Errors
-    /// [`Refusal::ConnectFailure`].
-    pub async fn replace(self: &Arc<Self>, stale: Lease) -> Result<Lease, Refusal> {
-        let Lease { mut hold, room, .. } = stale;
-        match hold.0.take() {
-            Some((_close, permit)) => Box::pin(self.connect(permit, room)).await,
-            None => unreachable!("only the end of a lease takes its permit"),
+    /// [`Refusal::Overflow`] and [`Refusal::LimitReached`].
+    pub(crate) fn ask(self: &Arc<Self>, now: Instant) -> Result<Asked, Refusal> {
+        match self.find(now) {
+            Found::Permit(permit, idle) => self.grant(permit, idle).map(Asked::Granted),
+            Found::Place(place) => {
+                let room = self.room(Kind::Pending, Limit::Pending)?;
+                Ok(Asked::Queued(Queued { pool: self.clone(), place, room }))
+            }
+            Found::Full => {
+                self.emit(&Event::QueueOverflowed { at: self.at });
+                Err(self.overflow())
+            }
         }
+    }
+
+    fn grant(&self, permit: Permit, idle: Option<Connection>) -> Result<Granted, Refusal> {
+        // Only connections in use count: idle ones to one endpoint must not keep requests from
+        // another.
+        let room = self.room(Kind::Connection, Limit::Connections)?;
+        Ok(match idle {
+            Some(connection) => Granted::Lent(Lease::new(connection, permit, room, true)),
+            None => Granted::Unconnected(Unconnected { permit, room }),
+        })
     }
 
     /// Closes idle connections that have not been used for the idle timeout, or are too old.
@@ -259,6 +332,16 @@ impl Pool {
     /// [`Pool::close_idle`].
     pub fn set_accepting(&self, is_accepting: bool) {
         self.lock().is_accepting = is_accepting;
+    }
+
+    /// What keeps its endpoint's place taken.
+    pub fn hold(&self) -> &Arc<SeatHold> {
+        &self.hold
+    }
+
+    /// True when it belongs to the endpoint that `hold` is on.
+    pub fn is_of(&self, hold: &Arc<SeatHold>) -> bool {
+        Arc::ptr_eq(&self.hold, hold)
     }
 
     /// Open connections kept for later.
@@ -294,7 +377,7 @@ impl Pool {
         self.telemetry.emit(Instant::now().into_std(), event);
     }
 
-    async fn connect(self: &Arc<Self>, permit: Permit, room: Room) -> Result<Lease, Refusal> {
+    async fn dial(self: &Arc<Self>) -> Result<Connection, Refusal> {
         let failed = |reason: String| {
             self.emit(&Event::ConnectFailed { at: self.at });
             Refusal::ConnectFailure { endpoint: self.addr.clone(), reason }
@@ -308,10 +391,7 @@ impl Pool {
                 return Err(failed(format!("no connection within {limit}")));
             }
         };
-        match self.open(io).await {
-            Ok(connection) => Ok(Lease::new(connection, permit, room, false)),
-            Err(error) => Err(failed(error.to_string())),
-        }
+        self.open(io).await.map_err(|error| failed(error.to_string()))
     }
 
     /// Begins HTTP on a stream, in a task of its own.
@@ -345,7 +425,7 @@ impl Pool {
             requests_left: self.max_requests.map(NonZeroU64::get),
             heard,
         };
-        Ok(Connection { sender, close, terms, idle_since: now })
+        Ok(Connection { sender, close, terms, alarm: Alarm::default(), idle_since: now })
     }
 
     /// An age that differs from connection to connection, and is the same in every run.
@@ -361,17 +441,69 @@ impl Pool {
     }
 }
 
+impl Queued {
+    /// Waits for its turn.
+    ///
+    /// # Errors
+    /// As [`Pool::lease`], but for connecting.
+    pub(crate) async fn wait(self) -> Result<Granted, Refusal> {
+        let Self { pool, place, room } = self;
+        let permit = place.permit().await?;
+        drop(room);
+        let idle = pool.lock().take_idle(&pool, Instant::now());
+        pool.grant(permit, idle)
+    }
+}
+
+impl Unconnected {
+    /// Makes the connection.
+    ///
+    /// # Errors
+    /// [`Refusal::ConnectFailure`].
+    pub async fn connect(self) -> Result<Lease, Refusal> {
+        let Self { permit, room } = self;
+        let Some(pool) = permit.pool() else {
+            unreachable!("only the end of a lease puts its permit back")
+        };
+        let connection = pool.dial().await?;
+        Ok(Lease::new(connection, permit, room, false))
+    }
+}
+
 impl Lease {
     fn new(connection: Connection, permit: Permit, room: Room, reused: bool) -> Self {
-        let Connection { sender, close, mut terms, idle_since: _ } = connection;
+        let Connection { sender, close, mut terms, alarm, idle_since: _ } = connection;
         terms.requests_left = terms.requests_left.map(|left| left.saturating_sub(1));
         let heard_before = terms.heard.bytes();
-        Self { sender, hold: Hold(Some((close, permit))), room, terms, heard_before, reused }
+        Self { sender, hold: Hold(Some((close, permit))), room, terms, alarm, heard_before, reused }
     }
 
-    /// Sends on it.
-    pub fn sender(&mut self) -> &mut SendRequest<OutBody> {
-        &mut self.sender
+    /// Sends a request on it and waits for the head of the response, until `until`: `None` is given
+    /// when there was none by then.
+    pub fn send(&mut self, request: Request<OutBody>, until: Instant) -> Sent<'_, impl Answer> {
+        Sent { answer: self.sender.try_send_request(request), alarm: &mut self.alarm, until }
+    }
+
+    /// Waits until another request may be sent on it.
+    ///
+    /// # Errors
+    /// When it is closed.
+    pub async fn ready(&mut self) -> hyper::Result<()> {
+        self.sender.ready().await
+    }
+
+    /// Ready once `due` has come.
+    pub(crate) fn poll_until(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        self.alarm.poll(cx, due)
+    }
+
+    /// Gives it up for the right to a new connection.
+    pub fn renew(self) -> Unconnected {
+        let Self { mut hold, room, .. } = self;
+        match hold.0.take() {
+            Some((_close, permit)) => Unconnected { permit, room },
+            None => unreachable!("only the end of a lease takes its permit"),
+        }
     }
 
     /// True while not one byte has come since it was lent. A request that failed on a
@@ -381,21 +513,20 @@ impl Lease {
         self.terms.heard.bytes() == self.heard_before
     }
 
-    /// Gives the connection back after its response was read to the end.
-    pub fn give_back(mut self) {
+    /// Gives the connection back after its response was read to the end, which was `now`.
+    pub fn give_back(mut self, now: Instant) {
         if self.sender.is_ready() {
-            self.keep();
+            self.keep(now);
         } else if !self.sender.is_closed() {
             task::spawn("connection return", async move {
-                if let Ok(Ok(())) = tokio::time::timeout(SETTLE, self.sender.ready()).await {
-                    self.keep();
+                if let Ok(Ok(())) = tokio::time::timeout(SETTLE, self.ready()).await {
+                    self.keep(Instant::now());
                 }
             });
         }
     }
 
-    fn keep(mut self) {
-        let now = Instant::now();
+    fn keep(mut self, now: Instant) {
         let Some((close, permit)) = self.hold.0.take() else {
             unreachable!("only the end of a lease takes its permit")
         };
@@ -410,8 +541,8 @@ impl Lease {
             self.hold.0 = Some((close, permit));
             return;
         }
-        let Lease { sender, terms, .. } = self;
-        state.idle.push(Connection { sender, close, terms, idle_since: now });
+        let Lease { sender, terms, alarm, .. } = self;
+        state.idle.push(Connection { sender, close, terms, alarm, idle_since: now });
         if state.waiting.is_empty() {
             state.free += 1;
             drop(state);
@@ -420,6 +551,35 @@ impl Lease {
             // Whoever waits finds the connection.
             drop(state);
             drop(permit);
+        }
+    }
+}
+
+/// What becomes of a request on a connection, by hyper.
+pub trait Answer: Future<Output = Answered> {}
+
+impl<F: Future<Output = Answered>> Answer for F {}
+
+type Answered = Result<Response<Incoming>, TrySendError<Request<OutBody>>>;
+
+pin_project! {
+    /// Waits for the head of a response, and not for too long.
+    pub struct Sent<'a, F> {
+        #[pin]
+        answer: F,
+        alarm: &'a mut Alarm,
+        until: Instant,
+    }
+}
+
+impl<F: Answer> Future for Sent<'_, F> {
+    type Output = Option<Answered>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.answer.poll(cx) {
+            Poll::Ready(answered) => Poll::Ready(Some(answered)),
+            Poll::Pending => this.alarm.poll(cx, *this.until).map(|()| None),
         }
     }
 }

@@ -12,14 +12,15 @@ mod race;
 
 use std::sync::Arc;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::balance::{Cluster, Placement, Want};
+use crate::balance::{Cluster, Endpoint, Placement, Want};
 use crate::error::Refusal;
+use crate::headers::{ATTEMPT_COUNT, PANIC, RETRY_GIVEN_UP};
 use crate::policy::balance::EndpointId;
 use crate::policy::budget::Reservation;
 use crate::policy::hedge::HedgeOptions;
@@ -31,14 +32,6 @@ use crate::replay::Replay;
 use crate::telemetry::event::{AttemptKind, Event};
 use crate::telemetry::trace::{self, RequestSpan};
 use crate::upstream::{Cause, Deadline, Failed, Terms, UpstreamBody, attempt};
-
-/// Tells an endpoint which attempt it sees, and a caller how many there were.
-pub static ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
-
-/// Says in a response why a failure was not tried again.
-pub static RETRY_HEADER: HeaderName = HeaderName::from_static("x-sidecar-retry-given-up");
-/// Says in a response that its endpoint was chosen although it was believed to be bad.
-pub static PANIC_HEADER: HeaderName = HeaderName::from_static("x-sidecar-panic");
 
 /// A request on its way to a cluster.
 pub struct Call<'a> {
@@ -65,16 +58,19 @@ pub struct Call<'a> {
 }
 
 /// What became of a call beside its answer.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Journal {
     /// Attempts made.
     pub attempts: u32,
+    /// Those of them that were hedges. A hedge is no retry: it uses up none of those that the route
+    /// allows, as in Envoy, and is bounded by the budget that it shares with them.
+    pub hedges: u32,
     /// Why there was no further one, where there should have been.
     pub gave_up: Option<GiveUp>,
     /// It was placed while its cluster panicked.
     pub panicked: bool,
-    /// The endpoint that was tried last.
-    pub endpoint: Option<EndpointId>,
+    /// The endpoint that was tried last; it keeps its place until the request is over.
+    pub endpoint: Option<Arc<Endpoint>>,
 }
 
 type Outcome = Result<Response<UpstreamBody>, Failed>;
@@ -86,22 +82,23 @@ impl Journal {
             headers.insert(ATTEMPT_COUNT.clone(), HeaderValue::from(self.attempts));
         }
         if let Some(why) = self.gave_up {
-            headers.insert(RETRY_HEADER.clone(), HeaderValue::from_static(why.name()));
+            headers.insert(RETRY_GIVEN_UP.clone(), HeaderValue::from_static(why.name()));
         }
         if self.panicked {
-            headers.insert(PANIC_HEADER.clone(), HeaderValue::from_static("true"));
+            headers.insert(PANIC.clone(), HeaderValue::from_static("true"));
         }
     }
 }
 
 impl Call<'_> {
-    /// Makes attempts until one is good, or no further one is allowed. `journal` is up to date even
-    /// when this is dropped on the way.
+    /// Makes attempts until one is good, or no further one is allowed; the first of them `now`.
+    /// `journal` is up to date even when this is dropped on the way.
     ///
     /// # Errors
     /// The last attempt's, when there was no response.
     pub async fn drive(
         &mut self,
+        mut now: Instant,
         journal: &mut Journal,
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let cluster = self.cluster;
@@ -110,7 +107,7 @@ impl Call<'_> {
         let mut reserved: Option<Reserved<'_>> = None;
         loop {
             let kind = if journal.attempts == 0 { AttemptKind::First } else { AttemptKind::Retry };
-            let Some(placement) = self.place(kind, &tried, journal) else {
+            let Some(placement) = self.place(kind, &tried, journal, now) else {
                 return Err(Refusal::NoEndpoint { cluster: self.cluster.name.clone() });
             };
             let endpoint = placement.id();
@@ -130,6 +127,7 @@ impl Call<'_> {
                 return conclude(outcome);
             }
             tried.push(endpoint);
+            now = Instant::now();
             // The endpoint closed an idle connection as we sent: the race is nobody's failure, and
             // is repeated once without asking the budget, if repeating is safe. From then on on
             // new connections: an endpoint that closes one idle connection closes them all.
@@ -139,24 +137,25 @@ impl Call<'_> {
                 replayed = true;
                 continue;
             }
-            match self.judge(&outcome, journal.attempts) {
+            match self.judge(&outcome, journal.attempts - journal.hedges, now) {
                 Verdict::Accept => return conclude(outcome),
                 Verdict::GiveUp(why) => {
                     journal.gave_up = Some(why);
                     let event = Event::RetryGivenUp { cluster: self.cluster.id, why };
-                    self.cluster.emit(Instant::now(), &event);
+                    self.cluster.emit(now, &event);
                     return conclude(outcome);
                 }
                 Verdict::Retry { after, reservation } => {
                     let reservation = Some(reservation);
                     reserved = Some(Reserved { cluster, reservation });
                     let event = Event::RetryScheduled { cluster: self.cluster.id, after };
-                    self.cluster.emit(Instant::now(), &event);
+                    self.cluster.emit(now, &event);
                     if let Ok(response) = outcome {
                         response.into_body().discard();
                     }
                     if !after.is_zero() {
-                        tokio::time::sleep(after).await;
+                        Box::pin(tokio::time::sleep(after)).await;
+                        now = Instant::now();
                     }
                 }
             }
@@ -168,6 +167,7 @@ impl Call<'_> {
         kind: AttemptKind,
         tried: &[EndpointId],
         journal: &mut Journal,
+        now: Instant,
     ) -> Option<Placement> {
         let want = Want {
             kind,
@@ -179,10 +179,11 @@ impl Call<'_> {
                 && self.retry.max_retries > 0
                 && self.is_repeatable(),
         };
-        let placement = self.cluster.place(&want)?;
+        let placement = self.cluster.place(&want, now)?;
         journal.attempts += 1;
+        journal.hedges += u32::from(kind == AttemptKind::Hedge);
         journal.panicked |= placement.in_panic();
-        journal.endpoint = Some(placement.id());
+        journal.endpoint = Some(placement.endpoint().clone());
         Some(placement)
     }
 
@@ -231,18 +232,18 @@ impl Call<'_> {
         attempt(placement, request, terms)
     }
 
-    fn judge(&self, outcome: &Outcome, made: u32) -> Verdict {
+    fn judge(&self, outcome: &Outcome, made: u32, now: Instant) -> Verdict {
         let outcome = match outcome {
             Ok(response) => outcome_of(response),
             Err(Failed { cause: Cause::Unsent(unsent), .. }) => AttemptOutcome::Unsent(*unsent),
             Err(Failed { cause: Cause::Reset { .. }, .. }) => AttemptOutcome::Reset,
             Err(Failed { cause: Cause::PerTryTimeout, .. }) => AttemptOutcome::PerTryTimeout,
-            Err(Failed { cause: Cause::Final, .. }) => return Verdict::Accept,
+            Err(Failed { cause: Cause::Final | Cause::Full, .. }) => return Verdict::Accept,
         };
-        let remaining = self.deadline.left(Instant::now());
+        let remaining = self.deadline.left(now);
         let request = self.facts();
         let attempt = Attempt { request, outcome, made, remaining, expected_try: None };
-        self.cluster.judge(self.retry, attempt)
+        self.cluster.judge(self.retry, attempt, now)
     }
 
     fn facts(&self) -> RequestFacts {

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use crate::config::RouteConfig;
-use crate::telemetry::ClusterId;
 
 /// Where requests go.
 #[derive(Clone, Debug)]
@@ -53,10 +52,10 @@ impl RouteTable {
         Self { routes }
     }
 
-    /// The cluster of the route at `index` in the configuration.
-    pub fn cluster_of(&self, index: usize) -> Option<ClusterId> {
+    /// The cluster's place of the route at `index` in the configuration.
+    pub fn cluster_of(&self, index: usize) -> Option<usize> {
         let route = self.routes.iter().find(|route| route.index == index)?;
-        Some(ClusterId(route.cluster))
+        Some(route.cluster)
     }
 
     /// The route of a request. `host` may carry a port, which is ignored; `path` is without its

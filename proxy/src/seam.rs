@@ -1,8 +1,10 @@
 //! What differs between a real network and a simulated one: dialling and listening.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +35,31 @@ where
         let connecting = connect(addr);
         async move { Ok(Box::new(connecting.await?) as BoxedIo) }
     }))
+}
+
+/// As much as is copied to be written in one piece.
+const SHORT_BYTES: usize = 512;
+
+/// Writes `slices`, or a part of them. What is short goes as one piece, by `send`: for the kernel that
+/// is less work than `writev`, more than it takes to copy a small message.
+pub(crate) fn poll_write_slices<I: AsyncWrite>(
+    io: Pin<&mut I>,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    if let [one] = slices {
+        return io.poll_write(cx, one);
+    }
+    let mut piece = [0; SHORT_BYTES];
+    let mut filled = 0;
+    for slice in slices {
+        let Some(room) = piece.get_mut(filled..filled + slice.len()) else {
+            return io.poll_write_vectored(cx, slices);
+        };
+        room.copy_from_slice(slice);
+        filled += slice.len();
+    }
+    io.poll_write(cx, &piece[..filled])
 }
 
 /// Real sockets.

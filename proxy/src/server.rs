@@ -1,6 +1,7 @@
 //! Binds what the configuration names, serves, drains.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +30,12 @@ const FLUSH: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When an address cannot be listened on.
-pub(crate) async fn run(config: Config, seed: u64, workers: usize) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    config: Config,
+    path: &Path,
+    seed: u64,
+    workers: usize,
+) -> anyhow::Result<()> {
     // First of all: once we say that we are ready, a signal must not kill us any more.
     let stop = StopSignals::new()?;
     let controls = Arc::new(Controls::default());
@@ -37,6 +43,8 @@ pub(crate) async fn run(config: Config, seed: u64, workers: usize) -> anyhow::Re
     let exporter = exporter(&config)?;
     let parts = telemetry_parts(&config, seed, exporter.clone())?;
     let stack = Stack::with_telemetry(&config, seed, tcp_dialer(), parts);
+    let (of_admin, from) = (stack.clone(), path.to_owned());
+    controls.reload_by(move || reload(&of_admin, &from));
     let mut servers = JoinSet::new();
     let mut bound = Vec::new();
     for listener in &config.listeners {
@@ -57,14 +65,13 @@ pub(crate) async fn run(config: Config, seed: u64, workers: usize) -> anyhow::Re
             let socket = bind("admin", admin.listen).await?;
             bound.push(("admin".to_owned(), socket.local_addr()?));
             let start = Instant::now();
-            let config = config.as_read.clone();
-            let sidecar = Sidecar { stack: stack.clone(), start, workers, seed, config };
+            let sidecar = Sidecar { stack: stack.clone(), start, workers, seed };
             Some(serve_admin(socket, sidecar, controls.clone()))
         }
         None => None,
     };
     let tending = tokio::spawn(stack.clone().tend());
-    let reopening = tokio::spawn(reopen_on_hangup(stack.clone())?);
+    let reloading = tokio::spawn(reload_on_hangup(stack.clone(), path.to_owned())?);
     for (name, addr) in &bound {
         say(&format!("{name} listens on {addr}"));
     }
@@ -77,7 +84,7 @@ pub(crate) async fn run(config: Config, seed: u64, workers: usize) -> anyhow::Re
         cut += result.context("a listener's task failed")?;
     }
     tending.abort();
-    reopening.abort();
+    reloading.abort();
     flush(&stack, exporter).await;
     match cut {
         0 => say("drained"),
@@ -117,16 +124,37 @@ fn telemetry_parts(
     Ok(parts)
 }
 
-/// Lets a log that was moved away be rotated: SIGHUP opens the file that has its name now.
-fn reopen_on_hangup(stack: Arc<Stack>) -> anyhow::Result<impl Future<Output = ()>> {
+/// SIGHUP reads the configuration again, and lets a log that was moved away be rotated by opening the
+/// file that has its name now.
+fn reload_on_hangup(stack: Arc<Stack>, path: PathBuf) -> anyhow::Result<impl Future<Output = ()>> {
     let mut hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     Ok(async move {
         while hangup.recv().await.is_some() {
             if let Some(log) = stack.telemetry().access_log() {
                 log.reopen();
             }
+            // It has said how it went.
+            let _ = reload(&stack, &path);
         }
     })
+}
+
+/// Reads the configuration again and puts it in force. A file that is wrong, or that asks for what
+/// only a new process can do, changes nothing.
+fn reload(stack: &Stack, path: &Path) -> Result<String, String> {
+    let result = match Config::load(path) {
+        Ok(config) => stack.apply(config).map_err(|e| format!("{}: {e}", path.display())),
+        Err(error) => {
+            stack.refuse();
+            Err(error.to_string())
+        }
+    };
+    let result = result
+        .map(|applied| applied.to_string())
+        .map_err(|error| format!("{error}; configuration {} stays in force", stack.generation()));
+    let (Ok(line) | Err(line)) = &result;
+    say(line);
+    result
 }
 
 async fn flush(stack: &Stack, exporter: Option<Arc<Exporter>>) {

@@ -4,36 +4,42 @@
 //! listener → route → rate limit → deadline → admission → retry → balance → pool → upstream
 //! ```
 
+mod apply;
+mod routing;
+
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{
-    CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+    CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use xxhash_rust::xxh3::xxh3_64;
 
+use self::apply::ClusterSlots;
+pub use self::apply::{Applied, Refused};
+use self::routing::Routing;
 use crate::balance::Cluster;
-use crate::config::{Config, Fallback, HashOn};
+use crate::config::{ClusterConfig, Config, HashOn};
 use crate::error::{Flag, Refusal};
-use crate::headers::{accept_trailers, accepts_trailers, append_via, strip_hop_by_hop};
-use crate::health;
-use crate::limit::{Admission, RateLimiter, hash_of};
+use crate::headers::{
+    FLAGS, OVERLOADED, REASON, accept_trailers, accepts_trailers, append_via, strip_hop_by_hop,
+};
+use crate::health::HealthChecks;
+use crate::limit::{Admission, hash_of};
 use crate::listener::Peer;
 use crate::policy::deadline::{Limit, Source};
-use crate::policy::hedge::HedgeOptions;
-use crate::policy::membership::SubsetId;
-use crate::policy::retry::{Overrides, RetryOptions};
+use crate::policy::retry::Overrides;
 use crate::replay::Replay;
 use crate::retry::{Call, Journal};
-use crate::route::{Route, RouteTable};
+use crate::route::Route;
 use crate::seam::Dialer;
 use crate::telemetry::event::{
     AccessLine, ClusterId, EndpointRef, Event, RequestEnd, RequestOutcome,
@@ -42,35 +48,18 @@ use crate::telemetry::trace::RequestSpan;
 use crate::telemetry::{ClusterLabels, Telemetry, TelemetryParts};
 use crate::upstream::{BodyError, Deadline, UpstreamBody};
 
-/// Says with Envoy's letters why the sidecar answered in an upstream's place.
-pub static FLAGS_HEADER: HeaderName = HeaderName::from_static("x-sidecar-flags");
-/// Says the same in a sentence.
-pub static REASON_HEADER: HeaderName = HeaderName::from_static("x-sidecar-reason");
-
-/// Says that a limit refused the request, as Envoy does.
-pub static OVERLOADED_HEADER: HeaderName = HeaderName::from_static("x-envoy-overloaded");
-
 /// How much of a reason fits into a field.
 const MAX_REASON_BYTES: usize = 512;
 
 /// A configured sidecar, without its listeners.
 pub struct Stack {
-    routes: RouteTable,
-    /// What is done for the requests of each route, by [`Route::index`].
-    treatments: Vec<Treatment>,
-    clusters: Vec<Arc<Cluster>>,
+    /// What is done with requests; replaced as a whole by [`Stack::apply`].
+    routing: ArcSwap<Routing>,
+    /// Held while the configuration changes.
+    slots: Mutex<ClusterSlots>,
+    dialer: Dialer,
     seed: u64,
     telemetry: Arc<Telemetry>,
-}
-
-/// What is done for the requests of a route.
-struct Treatment {
-    retry: RetryOptions,
-    hedge: Option<HedgeOptions>,
-    rate_limit: Option<RateLimiter>,
-    subset: SubsetId,
-    hash: Option<HashOn>,
-    fallback: Option<Fallback>,
 }
 
 impl Stack {
@@ -88,31 +77,18 @@ impl Stack {
         dialer: Dialer,
         parts: TelemetryParts,
     ) -> Arc<Self> {
-        let now = Instant::now();
         let telemetry = Arc::new(Telemetry::of(&labels(config), parts));
-        let clusters: Vec<_> = config
-            .clusters
-            .iter()
-            .enumerate()
-            .map(|(place, cluster)| {
-                let subsets = config.subsets_of(cluster);
-                let id = ClusterId(place);
-                Arc::new(Cluster::new(id, cluster, &subsets, seed, &dialer, &telemetry))
-            })
-            .collect();
-        let place = |name: &str| clusters.iter().position(|cluster| cluster.name == name);
-        let routes = RouteTable::new(&config.routes, place);
-        let treatments = config.routes.iter().map(|route| Treatment {
-            retry: route.retry.clone(),
-            hedge: route.hedge,
-            rate_limit: route.rate_limit.as_ref().map(|limit| RateLimiter::new(limit, now)),
-            subset: place(route.cluster.as_str())
-                .map_or(SubsetId::ALL, |cluster| clusters[cluster].subset(&route.labels)),
-            hash: route.hash.clone(),
-            fallback: route.fallback.clone(),
-        });
-        let treatments = treatments.collect();
-        Arc::new(Self { routes, treatments, clusters, seed, telemetry })
+        let cluster = |(place, of): (usize, &ClusterConfig)| {
+            let (id, subsets) = (ClusterId(place), config.subsets_of(of));
+            let hold = Arc::default();
+            Arc::new(Cluster::new(id, hold, of, subsets, seed, &dialer, &telemetry))
+        };
+        let clusters: Vec<_> = config.clusters.iter().enumerate().map(cluster).collect();
+        let slots = Mutex::new(ClusterSlots::of(&clusters));
+        let config = Arc::new(config.clone());
+        let routing = Routing::new(config, clusters, telemetry.clone(), None);
+        let routing = ArcSwap::from_pointee(routing);
+        Arc::new(Self { routing, slots, dialer, seed, telemetry })
     }
 
     /// Answers one request from `peer`, by an upstream or in its place.
@@ -127,21 +103,55 @@ impl Stack {
     ) -> impl Future<Output = Response<ResponseBody>> + Send {
         let request = Box::new(request);
         async move {
-            let mut books = Box::new(Books::open(self, peer, &request));
-            let stack = books.stack.clone();
-            match stack.forward(peer, request, &mut books).await {
-                Ok(response) => response.map(|body| ResponseBody::upstream(body, books)),
+            let mut books = Box::new(Books::open(self.routing.load_full(), peer, &request));
+            let routing = books.routing.clone();
+            match routing.forward(peer, request, &mut books).await {
+                Ok(response) => {
+                    books.status = response.status();
+                    response.map(|body| ResponseBody::upstream(body, books))
+                }
                 Err(refusal) => {
                     tracing::debug!(%refusal, "request refused");
-                    let fallback = books.fallback(&stack, &refusal);
+                    let fallback = books.fallback(&refusal);
                     let response = fallback.unwrap_or_else(|| refused(&refusal, &books.journal));
-                    books.close(RequestOutcome::Refused(refusal.flag()), Some(response.status()));
+                    let (outcome, status) =
+                        (RequestOutcome::Refused(refusal.flag()), response.status());
+                    books.close(outcome, Some(status), Instant::now());
                     response
                 }
             }
         }
     }
 
+    /// The clusters, in the order of the configuration in force.
+    pub fn clusters(&self) -> Vec<Arc<Cluster>> {
+        self.routing.load().clusters.clone()
+    }
+
+    /// What was counted.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Does what has to be done beside requests, for as long as it is polled: closes connections
+    /// that are too old, and checks the health of endpoints.
+    pub async fn tend(self: Arc<Self>) {
+        let mut checks = HealthChecks::new(self.seed);
+        let mut ticks = interval(SWEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = ticks.tick().await;
+            self.close_gone_clusters();
+            let clusters = self.clusters();
+            for cluster in &clusters {
+                cluster.tidy(now);
+            }
+            checks.follow(&clusters);
+        }
+    }
+}
+
+impl Routing {
     async fn forward(
         &self,
         peer: Peer,
@@ -182,7 +192,7 @@ impl Stack {
             body: Replay::new(body, retry.max_body_bytes),
             head,
         };
-        let mut response = call.drive(&mut books.journal).await?;
+        let mut response = call.drive(books.received, &mut books.journal).await?;
         let headers = response.headers_mut();
         strip_hop_by_hop(headers);
         books.journal.describe(headers);
@@ -200,33 +210,6 @@ impl Stack {
         self.routes
             .find(host, path)
             .ok_or_else(|| Refusal::NoRoute { host: host.to_owned(), path: path.to_owned() })
-    }
-
-    /// The clusters, in the order of the configuration.
-    pub fn clusters(&self) -> &[Arc<Cluster>] {
-        &self.clusters
-    }
-
-    /// What was counted.
-    pub fn telemetry(&self) -> &Arc<Telemetry> {
-        &self.telemetry
-    }
-
-    /// Does what has to be done beside requests, for as long as it is polled: closes connections
-    /// that are too old, and checks the health of endpoints.
-    pub async fn tend(self: Arc<Self>) {
-        let mut tending = JoinSet::new();
-        for cluster in &self.clusters {
-            tending.spawn(health::check_all(cluster.clone(), self.seed));
-        }
-        let mut ticks = interval(SWEEP);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let now = ticks.tick().await;
-            for cluster in &self.clusters {
-                cluster.tidy(now);
-            }
-        }
     }
 }
 
@@ -272,9 +255,12 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a [u8]> {
 /// The host that a request is for (RFC 9112 §3.2): the target's authority if it has one, else the
 /// `Host` field, of which HTTP/1.1 wants exactly one in either case.
 fn host<B>(request: &Request<B>) -> Result<&str, Refusal> {
-    let mut fields = request.headers().get_all(HOST).iter();
+    // A pass over few fields is cheaper than a look-up.
+    let mut fields = request.headers().iter().filter(|(name, _)| *name == HOST);
     let field = match fields.next() {
-        Some(value) => value.to_str().map_err(|_| Refusal::BadRequest("the Host is not text"))?,
+        Some((_, value)) => {
+            value.to_str().map_err(|_| Refusal::BadRequest("the Host is not text"))?
+        }
         None if request.version() == Version::HTTP_11 => {
             return Err(Refusal::BadRequest("HTTP/1.1 requests need a Host field"));
         }
@@ -320,7 +306,7 @@ fn prepare(request: &mut Request<Incoming>) -> Result<(), Refusal> {
             .map_err(|_| Refusal::BadRequest("the target's authority is not a host"))?;
         request.headers_mut().insert(HOST, host);
         *request.uri_mut() = origin_form(request.uri());
-    } else if !request.headers().contains_key(HOST) {
+    } else if !request.headers().keys().any(|name| *name == HOST) {
         // HTTP/1.0 may leave it out; as HTTP/1.1 it must be there, if empty (RFC 9112 §3.2).
         request.headers_mut().insert(HOST, HeaderValue::from_static(""));
     }
@@ -358,27 +344,27 @@ fn refused(refusal: &Refusal, journal: &Journal) -> Response<ResponseBody> {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
     if refusal.flag() == Flag::UO {
-        headers.insert(OVERLOADED_HEADER.clone(), HeaderValue::from_static("true"));
+        headers.insert(OVERLOADED.clone(), HeaderValue::from_static("true"));
     }
     response
 }
 
 /// A refusal's letters and its sentence, for a response that stands for it.
 fn say_why(headers: &mut HeaderMap, refusal: &Refusal) {
-    headers.insert(FLAGS_HEADER.clone(), HeaderValue::from_static(refusal.flag().letters()));
+    headers.insert(FLAGS.clone(), HeaderValue::from_static(refusal.flag().letters()));
     // What a caller or a peer wrote may be long, or hold what a field value may not; the body has
     // it all.
     let reason = refusal.to_string();
     let start = reason.get(..MAX_REASON_BYTES).unwrap_or(&reason);
     if let Ok(start) = HeaderValue::from_str(start) {
-        headers.insert(REASON_HEADER.clone(), start);
+        headers.insert(REASON.clone(), start);
     }
 }
 
 /// Counts how a request ended, once. A caller that leaves is noticed by the drop: nothing else
 /// drops a request before its end.
 struct Books {
-    stack: Arc<Stack>,
+    routing: Arc<Routing>,
     received: Instant,
     route: Option<usize>,
     admission: Option<Admission>,
@@ -387,27 +373,38 @@ struct Books {
     line: Option<Box<AccessLine>>,
     /// In a box like the line: both are large, there seldom is one, and the books are moved often.
     span: Option<Box<RequestSpan>>,
+    /// The upstream's, once it has answered.
+    status: StatusCode,
     open: bool,
 }
 
 impl Books {
-    fn open(stack: Arc<Stack>, peer: Peer, request: &Request<Incoming>) -> Self {
+    fn open(routing: Arc<Routing>, peer: Peer, request: &Request<Incoming>) -> Self {
         let received = Instant::now();
-        let telemetry = &stack.telemetry;
+        let telemetry = &routing.telemetry;
         telemetry.emit(received.into_std(), &Event::RequestReceived);
         let span = telemetry.tracer().start(received.into_std(), request, Some(peer.0));
         let span = span.map(Box::new);
         let line = telemetry.wants_lines();
         let line = line.then(|| Box::new(line_of(peer, request, span.as_deref())));
         let journal = Journal::default();
-        Self { stack, received, route: None, admission: None, journal, line, span, open: true }
+        Self {
+            routing,
+            received,
+            route: None,
+            admission: None,
+            journal,
+            line,
+            span,
+            status: StatusCode::OK,
+            open: true,
+        }
     }
 
-    fn close(&mut self, outcome: RequestOutcome, status: Option<StatusCode>) {
+    fn close(&mut self, outcome: RequestOutcome, status: Option<StatusCode>, now: Instant) {
         if !std::mem::take(&mut self.open) {
             return;
         }
-        let now = Instant::now();
         let elapsed = now.duration_since(self.received);
         if let Some(admission) = self.admission.take() {
             admission.ended(outcome, elapsed, now);
@@ -418,38 +415,38 @@ impl Books {
         if let Some(span) = self.span.take() {
             span.end(now.into_std(), &end);
         }
-        self.stack.telemetry.emit(now.into_std(), &Event::RequestEnded(end));
+        self.routing.telemetry.emit(now.into_std(), &Event::RequestEnded(end));
     }
 
-    /// The upstream's response is complete.
-    fn close_with(&mut self, body: &UpstreamBody) {
-        let status = body.status();
-        let outcome = match status.is_server_error() {
+    /// The upstream's response was complete at `now`.
+    fn complete(&mut self, now: Instant) {
+        let outcome = match self.status.is_server_error() {
             true => RequestOutcome::Failed,
             false => RequestOutcome::Ok,
         };
-        self.close(outcome, Some(status));
+        self.close(outcome, Some(self.status), now);
     }
 
     /// The line with what is known only now.
     fn finished(&self, line: AccessLine) -> AccessLine {
-        let cluster = self.route.and_then(|route| self.stack.routes.cluster_of(route));
+        let cluster = self.route.and_then(|route| self.routing.cluster_of(route));
         let at = |endpoint| cluster.map(|cluster| EndpointRef { cluster, endpoint });
-        let endpoint = self.journal.endpoint.and_then(at);
+        let endpoint = self.journal.endpoint.as_ref().and_then(|endpoint| at(endpoint.id));
         AccessLine { cluster, endpoint, ..line }
     }
 
     /// What is served while a circuit is open, if its route says so.
-    fn fallback(&self, stack: &Stack, refusal: &Refusal) -> Option<Response<ResponseBody>> {
+    fn fallback(&self, refusal: &Refusal) -> Option<Response<ResponseBody>> {
         let Refusal::CircuitOpen { .. } = refusal else { return None };
-        let fallback = stack.treatments[self.route?].fallback.as_ref()?;
+        let fallback = self.routing.treatments[self.route?].fallback.as_ref()?;
         let mut response = Response::new(ResponseBody::own(fallback.body.clone()));
         *response.status_mut() = fallback.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, fallback.content_type.clone());
         say_why(headers, refusal);
-        if let Some(cluster) = stack.routes.cluster_of(self.route?) {
-            stack.telemetry.emit(Instant::now().into_std(), &Event::FallbackServed { cluster });
+        if let Some(cluster) = self.routing.cluster_of(self.route?) {
+            let event = Event::FallbackServed { cluster };
+            self.routing.telemetry.emit(Instant::now().into_std(), &event);
         }
         Some(response)
     }
@@ -457,7 +454,9 @@ impl Books {
 
 impl Drop for Books {
     fn drop(&mut self) {
-        self.close(RequestOutcome::Cancelled, None);
+        if self.open {
+            self.close(RequestOutcome::Cancelled, None, Instant::now());
+        }
     }
 }
 
@@ -473,8 +472,8 @@ enum Origin {
 
 impl ResponseBody {
     fn upstream(body: UpstreamBody, mut books: Box<Books>) -> Self {
-        if body.is_over() {
-            books.close_with(&body);
+        if let Some(now) = body.completed_at() {
+            books.complete(now);
         }
         Self(Origin::Upstream { body, books })
     }
@@ -498,12 +497,11 @@ impl Body for ResponseBody {
                 if let (Poll::Ready(Some(Ok(frame))), Some(line)) = (&polled, &mut books.line) {
                     line.bytes_sent += frame.data_ref().map_or(0, |data| data.len() as u64);
                 }
-                match &polled {
-                    Poll::Ready(Some(Err(error))) => {
-                        books.close(RequestOutcome::Refused(error.flag()), Some(body.status()));
-                    }
-                    _ if body.is_over() => books.close_with(body),
-                    _ => {}
+                if let Poll::Ready(Some(Err(error))) = &polled {
+                    let outcome = RequestOutcome::Refused(error.flag());
+                    books.close(outcome, Some(books.status), Instant::now());
+                } else if let Some(now) = body.completed_at() {
+                    books.complete(now);
                 }
                 polled
             }

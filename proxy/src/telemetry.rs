@@ -42,12 +42,14 @@ pub use trace::{Tracer, TracingOptions};
 use self::access_log::Record;
 use self::books::Books;
 use self::event::RequestEnd;
+use self::stats::Refused;
+use crate::config::EndpointAddr;
 
 /// What time it is outside, for people and other programs to read.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// Hears every event at its instant, after it was counted and in the task in which it happened. It
-/// must not ask the sidecar anything: a lock may be held.
+/// must not ask the sidecar anything but [`Telemetry::endpoint_address`]: a lock may be held.
 pub type Tap = Arc<dyn Fn(Instant, &Event) + Send + Sync>;
 
 /// A cluster's name and the addresses of its endpoints, in the order of the configuration.
@@ -107,6 +109,12 @@ struct ListenerLabels {
     listener: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    listener: String,
+    flag: &'static str,
+}
+
 struct DownstreamFamilies {
     cx_total: Family<ListenerLabels, Counter>,
     cx_active: Family<ListenerLabels, Gauge>,
@@ -117,6 +125,7 @@ struct DownstreamFamilies {
     header_timeout: Family<ListenerLabels, Counter>,
     body_timeout: Family<ListenerLabels, Counter>,
     write_timeout: Family<ListenerLabels, Counter>,
+    refused: Family<RefusedLabels, Counter>,
 }
 
 impl Telemetry {
@@ -158,11 +167,39 @@ impl Telemetry {
         let cluster = line.cluster.or(line.endpoint.map(|at| at.cluster));
         log.write(Record {
             time: (self.wall_clock)().checked_sub(end.elapsed).unwrap_or(SystemTime::UNIX_EPOCH),
-            cluster: cluster.map(|cluster| self.books.cluster_name(cluster).clone()),
-            endpoint: line.endpoint.map(|at| self.books.endpoint_address(at).clone()),
+            cluster: cluster.map(|cluster| self.books.cluster_name(cluster)),
+            endpoint: line.endpoint.map(|at| self.books.endpoint_address(at)),
             line: line.clone(),
             end: end.clone(),
         });
+    }
+
+    /// The address of the endpoint that has this place now. Asks for no lock.
+    ///
+    /// # Panics
+    /// When there is no such endpoint: a defect.
+    pub fn endpoint_address(&self, at: EndpointRef) -> Arc<str> {
+        self.books.endpoint_address(at)
+    }
+
+    /// A cluster of this id begins, without endpoints.
+    pub(crate) fn open_cluster(&self, cluster: ClusterId, name: &str) {
+        self.books.open(cluster, name.into());
+    }
+
+    /// Nobody speaks of a cluster any more.
+    pub(crate) fn close_cluster(&self, cluster: ClusterId) {
+        self.books.close(cluster);
+    }
+
+    /// Who sits at which place of a cluster from now on, and whether it is listed. Must be said
+    /// before anything is told of somebody new.
+    pub(crate) fn seat(&self, cluster: ClusterId, seats: &[Option<(EndpointAddr, bool)>]) {
+        let labels = seats.iter().map(|seat| {
+            let (address, listed) = seat.as_ref()?;
+            Some((address.as_str().into(), *listed))
+        });
+        self.books.seat(cluster, &labels.collect::<Vec<_>>());
     }
 
     /// Whether a request's end should bring an [`event::AccessLine`].
@@ -196,8 +233,11 @@ impl Telemetry {
     }
 
     /// What happened at an endpoint so far.
+    ///
+    /// # Panics
+    /// When there is no such endpoint: a defect.
     pub fn endpoint_totals(&self, at: EndpointRef) -> EndpointTotals {
-        self.books.endpoint(at).read()
+        self.books.endpoint_totals(at)
     }
 
     /// What happened to each cluster so far.
@@ -219,6 +259,7 @@ impl Telemetry {
             header_timeout: families.header_timeout.get_or_create_owned(&labels),
             body_timeout: families.body_timeout.get_or_create_owned(&labels),
             write_timeout: families.write_timeout.get_or_create_owned(&labels),
+            refused: Refused { by: families.refused.clone(), listener: labels.listener },
         }
     }
 
@@ -236,7 +277,8 @@ impl Telemetry {
         text
     }
 
-    /// What telemetry itself lost, which is what makes the rest of it worth believing.
+    /// What telemetry itself lost, which is what makes the rest of it worth believing; and what
+    /// happened to the sidecar as a whole.
     fn encode_own(&self, text: &mut String) -> fmt::Result {
         let log = self.access_log.as_ref().map(AccessLog::counts).unwrap_or_default();
         let spans = self.tracer.counts().unwrap_or_default();
@@ -248,6 +290,8 @@ impl Telemetry {
             ("tracing_spans_failed", "Spans that it did not take", spans.failed),
             ("tracing_spans_dropped", "Spans dropped because too many waited", spans.dropped),
             ("timeline_dropped", "Moments forgotten for newer ones", self.timeline.dropped()),
+            ("config_applied", "Updates put in force", self.books.config_applied.get()),
+            ("config_refused", "Updates that were wrong", self.books.config_refused.get()),
         ];
         let mut own = Registry::with_prefix("sidecar");
         for (name, help, value) in rows {
@@ -293,6 +337,7 @@ impl DownstreamFamilies {
             header_timeout: Family::default(),
             body_timeout: Family::default(),
             write_timeout: Family::default(),
+            refused: Family::default(),
         };
         let downstream = registry.sub_registry_with_prefix("downstream");
         downstream.register("cx", "Connections accepted", new.cx_total.clone());
@@ -309,6 +354,8 @@ impl DownstreamFamilies {
         downstream.register("rq_header_timeout", help, new.header_timeout.clone());
         let help = "Requests whose body stopped coming";
         downstream.register("rq_body_timeout", help, new.body_timeout.clone());
+        let help = "Requests that the listener refused, by response flag";
+        downstream.register("rq_refused", help, new.refused.clone());
         new
     }
 }

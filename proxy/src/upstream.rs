@@ -10,15 +10,16 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
 use crate::balance::Placement;
 use crate::error::{Flag, Refusal};
 use crate::policy::deadline;
 use crate::policy::retry::Unsent;
-use crate::pool::{Lease, OutBody};
+use crate::pool::{Asked, Granted, Lease, OutBody};
 use crate::replay::ReplayError;
 use crate::task;
+use crate::telemetry::event::AttemptEnd;
 
 /// When an exchange must be over, and what limit that came from.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,9 @@ pub enum Cause {
     },
     /// The attempt had no head within its own limit.
     PerTryTimeout,
+    /// Not a byte was sent, because the cluster is at a limit that no other endpoint of it can get
+    /// around. Envoy never retries what its circuit breakers refused.
+    Full,
     /// Nothing that another attempt could mend: the time is up, or the caller's own request is
     /// broken.
     Final,
@@ -80,6 +84,33 @@ pub struct Terms {
     pub anew: bool,
 }
 
+impl Terms {
+    /// When an attempt that was placed at `sent` must have a head, and the limit of its own that says
+    /// so, if it is not that of the whole request.
+    fn until(&self, sent: Instant) -> (Instant, Option<Duration>) {
+        match self.per_try {
+            Some(limit) if sent + limit < self.deadline.at => (sent + limit, Some(limit)),
+            _ => (self.deadline.at, None),
+        }
+    }
+}
+
+/// Why there was no response.
+enum Missed {
+    Failed(Failed),
+    /// Its time was up.
+    Late(During),
+}
+
+/// What a request was doing when its time was up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum During {
+    /// Waiting in our queue, or leaving it too late to be of use: nobody was asked.
+    Queue,
+    Connect,
+    Exchange,
+}
+
 /// Sends a request to the endpoint it was placed on and waits for the head of the response.
 ///
 /// # Errors
@@ -88,91 +119,131 @@ pub struct Terms {
 // `stack::Stack::call`.
 pub async fn attempt(
     mut placement: Placement,
-    request: Box<Request<OutBody>>,
-    terms: Terms,
-) -> Result<Response<UpstreamBody>, Failed> {
-    let Terms { deadline, per_try, .. } = terms;
-    let own = per_try.map(|limit| (Instant::now() + limit, limit));
-    let until = own.map_or(deadline.at, |(at, _)| at.min(deadline.at));
-    match tokio::time::timeout_at(until, exchange(&mut placement, request, terms, until)).await {
-        Ok(Ok((response, lease))) => {
-            placement.answered(&response);
-            let status = response.status();
-            let hold = Box::new(Hold { lease, placement, deadline, timer: None });
-            Ok(response.map(|body| UpstreamBody::new(body, status, hold)))
-        }
-        Ok(Err(failed)) => {
-            match failed.cause {
-                Cause::Unsent(Unsent::Overflow) => placement.refused(),
-                // Nothing is known of the endpoint.
-                Cause::Final if is_callers(&failed.refusal) => placement.cancelled(),
-                Cause::Reset { lost_race: true } => placement.lost_race(),
-                _ => placement.failed(),
-            }
-            Err(failed)
-        }
-        Err(_elapsed) => Err(match own {
-            Some((at, limit)) if at < deadline.at => {
-                placement.per_try_timed_out();
-                let refusal = Refusal::PerTryTimeout { limit };
-                Failed { refusal, cause: Cause::PerTryTimeout }
-            }
-            _ => {
-                placement.timed_out(deadline);
-                let refusal = Refusal::Timeout { limit: deadline.limit };
-                Failed { refusal, cause: Cause::Final }
-            }
-        }),
-    }
-}
-
-fn is_callers(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::RequestBody | Refusal::CallerLeft)
-}
-
-async fn exchange(
-    placement: &mut Placement,
     mut request: Box<Request<OutBody>>,
     terms: Terms,
-    until: Instant,
-) -> Result<(Response<Incoming>, Lease), Failed> {
-    let pool = placement.endpoint().pool.clone();
-    let mut lease = pool.lease().await.map_err(unsent)?;
-    if terms.anew && lease.reused {
-        lease = pool.replace(lease).await.map_err(unsent)?;
-    }
+) -> Result<Response<UpstreamBody>, Failed> {
+    let (until, of_try) = terms.until(placement.sent());
+    let mut stale = None;
     loop {
-        // Only now: what was spent in our queue or on connecting is not the endpoint's any more.
-        let now = Instant::now();
-        let of_try = until.saturating_duration_since(now).max(deadline::LEAST);
-        let left = terms.deadline.left(now).min(of_try);
-        if deadline::stamp(request.headers_mut(), left, terms.is_grpc).is_err() {
-            // Nobody can be told so little. The timer that is about to fire does the rest.
-            lease.give_back();
-            return std::future::pending().await;
-        }
-        let reused = lease.reused;
-        let mut error = match lease.sender().try_send_request(*request).await {
-            Ok(response) => return forwardable(response, placement).map(|r| (r, lease)),
-            Err(error) => error,
+        let (lease, now) = match connection(&placement, stale.take(), &terms, until).await {
+            Ok(lent) => lent,
+            Err(missed) => return Err(settle(missed, placement, &terms, of_try)),
         };
-        match error.take_message() {
-            // Closed by the endpoint while it was idle, and not a byte was sent: a request that
-            // never left may go out again on a new connection whatever its method.
-            Some(unsent_request) if reused => {
-                *request = unsent_request;
-                lease = pool.replace(lease).await.map_err(unsent)?;
+        // Only now: what was spent in our queue or on connecting is not the endpoint's any more.
+        let left = until.saturating_duration_since(now);
+        if deadline::stamp(request.headers_mut(), left, terms.is_grpc).is_err() {
+            // Nobody can be told so little.
+            lease.give_back(now);
+            return Err(settle(Missed::Late(During::Queue), placement, &terms, of_try));
+        }
+        let mut hold = Box::new(Hold { lease, placement, deadline: terms.deadline });
+        let missed = match hold.lease.send(*request, until).await {
+            Some(Ok(response)) => match forwardable(response, &hold.placement) {
+                Ok(response) => {
+                    let now = Instant::now();
+                    hold.placement.answered(&response, now);
+                    return Ok(response.map(|body| UpstreamBody::new(body, hold, now)));
+                }
+                Err(failed) => Missed::Failed(failed),
+            },
+            None => Missed::Late(During::Exchange),
+            Some(Err(mut error)) => match error.take_message() {
+                // Closed by the endpoint while it was idle, and not a byte was sent: a request that
+                // never left may go out again on a new connection whatever its method.
+                Some(unsent) if hold.lease.reused => {
+                    *request = unsent;
+                    placement = hold.placement;
+                    stale = Some(hold.lease);
+                    continue;
+                }
+                Some(_unsent) => {
+                    let endpoint = hold.placement.endpoint().addr.clone();
+                    let cause = Cause::Unsent(Unsent::ConnectFailure);
+                    Missed::Failed(Failed { refusal: Refusal::UpstreamClosed { endpoint }, cause })
+                }
+                None => Missed::Failed(hold.failed(error.error())),
+            },
+        };
+        // The connection goes first: see `Hold`.
+        let Hold { lease, placement, .. } = *hold;
+        drop(lease);
+        return Err(settle(missed, placement, &terms, of_try));
+    }
+}
+
+/// A connection for an attempt, and when it had it.
+async fn connection(
+    placement: &Placement,
+    stale: Option<Lease>,
+    terms: &Terms,
+    until: Instant,
+) -> Result<(Lease, Instant), Missed> {
+    let now = placement.sent();
+    let granted = match stale {
+        Some(lease) => Granted::Unconnected(lease.renew()),
+        None => match placement.endpoint().pool.ask(now).map_err(unsent)? {
+            Asked::Granted(Granted::Lent(lease)) if !(terms.anew && lease.reused) => {
+                return Ok((lease, now));
             }
-            Some(_unsent) => {
-                let endpoint = placement.endpoint().addr.clone();
-                let cause = Cause::Unsent(Unsent::ConnectFailure);
-                return Err(Failed { refusal: Refusal::UpstreamClosed { endpoint }, cause });
+            Asked::Granted(granted) => granted,
+            // What is rare is in a box: see `retry::Call::attempt`.
+            Asked::Queued(queued) => {
+                let waiting = Box::pin(timeout_at(until, queued.wait()));
+                let waited = waiting.await.map_err(|_elapsed| Missed::Late(During::Queue))?;
+                waited.map_err(unsent)?
             }
-            None => {
-                let at_once = placement.sent().elapsed() < LONGEST_RACE;
-                let lost_race = reused && at_once && lease.is_silent();
-                return Err(failed(error.error(), placement, lost_race));
+        },
+    };
+    let unconnected = match granted {
+        Granted::Unconnected(unconnected) => unconnected,
+        Granted::Lent(lease) if terms.anew && lease.reused => lease.renew(),
+        Granted::Lent(lease) => return Ok((lease, Instant::now())),
+    };
+    let connecting = Box::pin(timeout_at(until, unconnected.connect()));
+    let connected = connecting.await.map_err(|_elapsed| Missed::Late(During::Connect))?;
+    Ok((connected.map_err(unsent)?, Instant::now()))
+}
+
+/// Tells everybody what became of an attempt without a response.
+fn settle(
+    missed: Missed,
+    mut placement: Placement,
+    terms: &Terms,
+    of_try: Option<Duration>,
+) -> Failed {
+    match missed {
+        Missed::Failed(failed) => {
+            match failed.cause {
+                Cause::Unsent(Unsent::Overflow) | Cause::Full => {
+                    placement.spared(AttemptEnd::Refused);
+                }
+                // Nothing is known of the endpoint.
+                Cause::Final => placement.cancelled(),
+                Cause::Reset { lost_race: true } => placement.spared(AttemptEnd::Failed),
+                Cause::Unsent(_) | Cause::Reset { .. } | Cause::PerTryTimeout => placement.failed(),
             }
+            failed
+        }
+        Missed::Late(during) => {
+            let waited = during == During::Queue;
+            if let Some(limit) = of_try {
+                match waited {
+                    true => placement.spared(AttemptEnd::PerTryTimedOut),
+                    false => placement.per_try_timed_out(),
+                }
+                let cause = match during {
+                    During::Queue => Cause::Unsent(Unsent::Overflow),
+                    During::Connect => Cause::Unsent(Unsent::ConnectFailure),
+                    During::Exchange => Cause::PerTryTimeout,
+                };
+                return Failed { refusal: Refusal::PerTryTimeout { limit }, cause };
+            }
+            match waited {
+                true => placement.spared(AttemptEnd::TimedOut),
+                false => placement.timed_out(terms.deadline),
+            }
+            let refusal = Refusal::Timeout { limit: terms.deadline.limit };
+            Failed { refusal, cause: Cause::Final }
         }
     }
 }
@@ -182,12 +253,14 @@ async fn exchange(
 const LONGEST_RACE: Duration = Duration::from_millis(50);
 
 /// Of a pool that has no connection to give.
-fn unsent(refusal: Refusal) -> Failed {
+fn unsent(refusal: Refusal) -> Missed {
     let cause = match refusal {
-        Refusal::ConnectFailure { .. } => Unsent::ConnectFailure,
-        _ => Unsent::Overflow,
+        Refusal::ConnectFailure { .. } => Cause::Unsent(Unsent::ConnectFailure),
+        // The cluster's limit, which no other endpoint of it is beyond.
+        Refusal::LimitReached { .. } => Cause::Full,
+        _ => Cause::Unsent(Unsent::Overflow),
     };
-    Failed { refusal, cause: Cause::Unsent(cause) }
+    Missed::Failed(Failed { refusal, cause })
 }
 
 /// A response that may be passed on: `101` would end HTTP on the connection, and we asked for no
@@ -205,22 +278,27 @@ fn forwardable(
     Ok(response)
 }
 
-fn failed(error: &hyper::Error, placement: &Placement, lost_race: bool) -> Failed {
-    let endpoint = placement.endpoint().addr.clone();
-    // What hyper blames on its user is the body that we gave it, which is the caller's.
-    let of_body = error.source().and_then(|cause| cause.downcast_ref::<BodyFailure>());
-    if let Some(failure) = of_body {
-        let refusal = match failure {
-            ReplayError::Stream(cause) if is_malformed(cause) => Refusal::RequestBody,
-            _ => Refusal::CallerLeft,
-        };
-        return Failed { refusal, cause: Cause::Final };
+impl Hold {
+    /// The connection broke, or brought nonsense.
+    fn failed(&self, error: &hyper::Error) -> Failed {
+        let endpoint = self.placement.endpoint().addr.clone();
+        // What hyper blames on its user is the body that we gave it, which is the caller's.
+        let of_body = error.source().and_then(|cause| cause.downcast_ref::<BodyFailure>());
+        if let Some(failure) = of_body {
+            let refusal = match failure {
+                ReplayError::Stream(cause) if is_malformed(cause) => Refusal::RequestBody,
+                _ => Refusal::CallerLeft,
+            };
+            return Failed { refusal, cause: Cause::Final };
+        }
+        if error.is_parse() {
+            let refusal = Refusal::UpstreamProtocol { endpoint, reason: error.to_string() };
+            return Failed { refusal, cause: Cause::Reset { lost_race: false } };
+        }
+        let at_once = self.placement.sent().elapsed() < LONGEST_RACE;
+        let lost_race = self.lease.reused && at_once && self.lease.is_silent();
+        Failed { refusal: Refusal::UpstreamClosed { endpoint }, cause: Cause::Reset { lost_race } }
     }
-    if error.is_parse() {
-        let refusal = Refusal::UpstreamProtocol { endpoint, reason: error.to_string() };
-        return Failed { refusal, cause: Cause::Reset { lost_race: false } };
-    }
-    Failed { refusal: Refusal::UpstreamClosed { endpoint }, cause: Cause::Reset { lost_race } }
 }
 
 /// What can go wrong with the body of a request.
@@ -243,9 +321,16 @@ const LONGEST_DISCARD: Duration = Duration::from_secs(1);
 /// and nothing piles up here. It holds the connection and the placement until the last frame.
 pub struct UpstreamBody {
     body: Incoming,
-    status: StatusCode,
-    /// `None` once the response is complete.
-    hold: Option<Box<Hold>>,
+    state: BodyState,
+}
+
+enum BodyState {
+    /// More is to come.
+    Open(Box<Hold>),
+    /// The response was complete at this instant.
+    Complete(Instant),
+    /// There will be no more of it.
+    Cut,
 }
 
 /// What a response keeps hold of.
@@ -254,59 +339,54 @@ struct Hold {
     lease: Lease,
     placement: Placement,
     deadline: Deadline,
-    /// Armed by the first wait: most bodies are there with their head and never need it.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Hold {
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let at = self.deadline.at;
-        self.timer.get_or_insert_with(|| Box::pin(sleep_until(at))).as_mut().poll(cx)
-    }
 }
 
 impl UpstreamBody {
-    fn new(body: Incoming, status: StatusCode, hold: Box<Hold>) -> Self {
-        let mut new = Self { body, status, hold: Some(hold) };
-        new.release_if_complete();
+    /// Its head has come `now`.
+    fn new(body: Incoming, hold: Box<Hold>, now: Instant) -> Self {
+        let mut new = Self { body, state: BodyState::Open(hold) };
+        if new.body.is_end_stream() {
+            new.release(now);
+        }
         new
-    }
-
-    /// The status that came with it.
-    pub fn status(&self) -> StatusCode {
-        self.status
     }
 
     /// Drops it for another attempt's. A short rest is read in the background, because the
     /// connection is worth more than that; a long one costs the connection.
-    pub fn discard(mut self) {
-        let Some(hold) = self.hold.take() else { return };
+    pub fn discard(self) {
+        let BodyState::Open(hold) = self.state else { return };
         let Hold { lease, placement, .. } = *hold;
         placement.discarded();
         let rest = Limited::new(self.body, MOST_DISCARDED_BYTES).collect();
         task::spawn("response discard", async move {
             if let Ok(Ok(_rest)) = tokio::time::timeout(LONGEST_DISCARD, rest).await {
-                lease.give_back();
+                lease.give_back(Instant::now());
             }
         });
     }
 
-    /// True when nothing more will come of it.
-    pub fn is_over(&self) -> bool {
-        self.hold.is_none()
-    }
-
-    fn release_if_complete(&mut self) {
-        if self.body.is_end_stream() {
-            self.release();
+    /// When nothing more was to come of it, if that is so and it is complete.
+    pub fn completed_at(&self) -> Option<Instant> {
+        match self.state {
+            BodyState::Complete(at) => Some(at),
+            BodyState::Open(_) | BodyState::Cut => None,
         }
     }
 
-    fn release(&mut self) {
-        if let Some(hold) = self.hold.take() {
+    fn release(&mut self, now: Instant) {
+        if let BodyState::Open(hold) = self.end(BodyState::Complete(now)) {
             let Hold { lease, placement, .. } = *hold;
-            lease.give_back();
-            placement.completed();
+            lease.give_back(now);
+            placement.completed(now);
+        }
+    }
+
+    /// Ends it, if it has not ended.
+    // Open → (Complete | Cut)
+    fn end(&mut self, state: BodyState) -> BodyState {
+        match self.state {
+            BodyState::Open(_) => std::mem::replace(&mut self.state, state),
+            BodyState::Complete(_) | BodyState::Cut => BodyState::Cut,
         }
     }
 }
@@ -322,32 +402,30 @@ impl Body for UpstreamBody {
         let this = self.get_mut();
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if frame.is_trailers() {
-                    // Nothing follows them, and nobody asks whether something does.
-                    this.release();
-                } else {
-                    this.release_if_complete();
+                // Nothing follows trailers, and nobody asks whether something does.
+                if frame.is_trailers() || this.body.is_end_stream() {
+                    this.release(Instant::now());
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
                 // The head is out already: all that is left is to cut the caller's connection, so
                 // that nobody takes the fragment for the whole.
-                if let Some(mut hold) = this.hold.take() {
+                if let BodyState::Open(mut hold) = this.end(BodyState::Cut) {
                     hold.placement.failed();
                 }
                 Poll::Ready(Some(Err(BodyError::Upstream(error))))
             }
             Poll::Ready(None) => {
-                this.release();
+                this.release(Instant::now());
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let Some(hold) = &mut this.hold else { return Poll::Pending };
-                ready!(hold.poll_deadline(cx));
+                let BodyState::Open(hold) = &mut this.state else { return Poll::Pending };
                 let deadline = hold.deadline;
+                ready!(hold.lease.poll_until(cx, deadline.at));
                 hold.placement.timed_out(deadline);
-                this.hold = None;
+                this.state = BodyState::Cut;
                 Poll::Ready(Some(Err(BodyError::Timeout(deadline.limit))))
             }
         }

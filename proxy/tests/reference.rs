@@ -56,9 +56,8 @@ fn uncommented() -> String {
 
 /// All that a configuration says, a value a line; where in the file a name stands is left out.
 fn told(text: &str) -> Vec<String> {
-    let mut config =
+    let config =
         Config::parse(Path::new("sidecar.toml"), text).unwrap_or_else(|error| panic!("{error}"));
-    config.as_read.clear();
     let lines = format!("{config:#?}");
     let mut is_name = false;
     let lines = lines.lines().filter(|line| {
@@ -103,6 +102,32 @@ fn what_is_written_as_a_default_is_the_default() {
 #[test]
 fn so_it_is_of_what_is_off_by_default() {
     assert_eq!(told(&uncommented()), told(EVERYTHING));
+}
+
+/// What `/config_dump` shows has every default in it, and is read as what it was made from.
+#[test]
+fn what_is_shown_is_what_holds() {
+    for text in [MINIMAL, EVERYTHING] {
+        let config = Config::parse(Path::new("sidecar.toml"), text).expect("it is right");
+        let mut shown = serde_json::to_value(&config).expect("it can be shown");
+        leave_out_nothing(&mut shown);
+        let shown = toml::to_string(&shown).expect("it can be written");
+        assert_eq!(told(&shown), told(text));
+        let without: Vec<_> = names(REFERENCE).difference(&names(&shown)).cloned().collect();
+        assert_eq!(without, [""; 0], "defaults that are not shown");
+    }
+}
+
+/// Takes out what is null, for which TOML has no word.
+fn leave_out_nothing(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(leave_out_nothing);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(leave_out_nothing),
+        _ => {}
+    }
 }
 
 /// Or else the comparison compares nothing.

@@ -2,13 +2,15 @@
 //! beside them.
 //!
 //! A scenario is one page: `verdict` says what was asked and what came of it, `comparison` has the
-//! numbers, `figures` draws them, `told` follows one run, `reproduce` says how to get the same again.
-//! Records of several scenarios make a page each, and `index` is the way in. `shell` is what is
-//! around each page. A page needs no network, and says all that it says without its script.
+//! numbers, with `metrics` against a baseline, `figures` draws them, `told` follows one run,
+//! `reproduce` says how to get the same again. Records of several scenarios make a page each, and
+//! `index` is the way in. `shell` is what is around each page. A page needs no network, and says all
+//! that it says without its script.
 
 mod comparison;
 mod figures;
 mod index;
+mod metrics;
 mod reproduce;
 mod shell;
 mod told;
@@ -21,7 +23,7 @@ use crate::data;
 use crate::figures::{DrawError, Figure, Shown};
 use crate::naming::slug;
 use crate::record::{RecordError, RunRecord};
-use crate::summary::{ScenarioSummary, doubts, summarise_against, world_name};
+use crate::summary::{Doubt, ScenarioSummary, in_lines, summarise_against, warnings, world_name};
 
 /// What a page says that is in no record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,12 +64,12 @@ pub enum ReportError {
         seed: u64,
     },
     /// A file or folder could not be written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {reason}", path = path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the file system said.
-        source: std::io::Error,
+        /// What the file system said. Not the source of this error, which says it already.
+        reason: std::io::Error,
     },
     /// A figure could not be drawn.
     #[error(transparent)]
@@ -128,13 +130,13 @@ impl Files<'_> {
     fn below(&self, folder: &str, name: &str) -> Result<PathBuf, ReportError> {
         let folder = self.dir.join(folder);
         fs::create_dir_all(&folder)
-            .map_err(|source| ReportError::Io { path: folder.clone(), source })?;
+            .map_err(|reason| ReportError::Io { path: folder.clone(), reason })?;
         Ok(folder.join(name))
     }
 
     fn write(&self, folder: &str, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
         let path = self.below(folder, name)?;
-        fs::write(&path, bytes).map_err(|source| ReportError::Io { path, source })
+        fs::write(&path, bytes).map_err(|reason| ReportError::Io { path, reason })
     }
 }
 
@@ -204,27 +206,28 @@ fn pages(
     extras: &PageExtras,
     scenarios: &[ScenarioSummary],
 ) -> Result<Vec<Written>, ReportError> {
-    let doubts = doubts(records, scenarios);
+    let doubts = warnings(records, scenarios);
     let alone = scenarios.len() == 1;
     let mut pages = Vec::new();
     for scenario in scenarios {
         let name = &scenario.scenario.name;
         let runs = records.iter().zip(names).filter(|(r, _)| r.scenario.name == *name);
-        let about_it = |doubt: &&String| {
-            alone || doubt.strip_prefix(name).is_some_and(|rest| rest.starts_with([':', ',']))
+        let about_it = |doubt: &&Doubt| {
+            let rest = doubt.about.strip_prefix(name);
+            alone || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([',', ' ']))
         };
         let content = Content {
             scenario,
             runs: runs.map(|(record, file)| (record, file.as_str())).collect(),
             extras,
-            doubts: doubts.iter().filter(about_it).cloned().collect(),
+            doubts: in_lines(&doubts.iter().filter(about_it).cloned().collect::<Vec<_>>()),
             folder: slug(name),
         };
         let file = if alone { INDEX.to_owned() } else { file_of(scenario) };
         pages.push(written(&content, file, alone)?);
     }
     if !alone {
-        let html = index::html(scenarios, records, extras, &doubts);
+        let html = index::html(scenarios, records, extras, &in_lines(&doubts));
         let (file, folder) = (INDEX.to_owned(), String::new());
         pages.push(Written { file, html, folder, figures: Vec::new() });
     }

@@ -6,10 +6,11 @@
 //! the proxy said about itself stands in fields called `said`: it explains, and decides nothing.
 //!
 //! `series` is what happened over time, `trace` what happened to single requests, `coarse` the small
-//! histogram of an interval. `earlier` reads records of the schema before this one, and `layout` is
-//! how a record looks as text.
+//! histogram of an interval. `earlier` reads records of the schema before this one, `client` those of
+//! the load generator alone, and `layout` is how a record looks as text.
 
 mod check;
+mod client;
 mod coarse;
 mod earlier;
 mod layout;
@@ -33,7 +34,7 @@ pub use self::trace::{AttemptTrace, Chosen, RequestTrace, SaidAttempt, SeenAttem
 use crate::naming::slug;
 
 /// The schema that this build writes. It also reads `meshbench.run/1`, which lacks what has come
-/// since.
+/// since, and the load generator's own.
 pub const SCHEMA: &str = "meshbench.run/2";
 
 /// The longest record that is read, in bytes: some hundred times what a run of a minute needs.
@@ -108,8 +109,8 @@ impl RunRecord {
         Self::from_json(&text, path)
     }
 
-    /// Parses a record; `origin` is what an error names. A record of schema 1 is converted: what it
-    /// does not have is absent.
+    /// Parses a record; `origin` is what an error names. A record of schema 1 or of the load
+    /// generator is converted: what it does not have is absent.
     ///
     /// # Errors
     /// When the text is not a record, or is one of a version that this build does not know.
@@ -121,6 +122,12 @@ impl RunRecord {
         if header.schema == earlier::SCHEMA {
             let record: earlier::RunRecord = serde_json::from_str(text).map_err(malformed)?;
             let record = Self::from(record);
+            record.validate(origin)?;
+            return Ok(record);
+        }
+        if header.schema == loadgen::record::SCHEMA {
+            let record = serde_json::from_str(text).map_err(malformed)?;
+            let record = client::run(record, origin);
             record.validate(origin)?;
             return Ok(record);
         }
@@ -278,6 +285,9 @@ pub struct ScenarioText {
     pub about: String,
     /// The whole file.
     pub text: String,
+    /// The texts of the files that it refers to, by the names that it gives them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
 }
 
 /// Where a run took place.
@@ -311,10 +321,13 @@ pub struct Environment {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanSummary {
-    /// `constant` or `poisson`.
+    /// `constant`, `poisson`, `uniform` or `burst`; `closed` where callers wait for answers.
     pub arrivals: String,
-    /// Mean arrivals per second.
+    /// Mean arrivals per second; 0 for a closed loop, which has no rate of its own.
     pub rate_per_s: f64,
+    /// How much of the beginning expectations do not look at unless they say so, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up_ms: Option<u64>,
     /// Length of the plan, in milliseconds.
     pub duration_ms: u64,
     /// An answer later than this after its planned instant is a failure, but is not cancelled.

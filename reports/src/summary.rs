@@ -25,7 +25,7 @@ pub use backends::{EndpointSummary, ServiceSummary};
 pub use checks::{CheckSummary, Outcome};
 pub(crate) use comparison::difference;
 pub use comparison::{Comparison, ComparisonRow, Difference, Mark, Pairing};
-pub use doubts::{Doubt, doubts, warnings};
+pub use doubts::{Doubt, doubts, in_lines, warnings};
 pub use knee::{KEEPS_UP, Knee, KneeCurve, KneePoint};
 pub use metric::{Metric, MetricUnit, MetricValue};
 pub use timeline::{Band, Timeline};
@@ -128,8 +128,14 @@ impl VariantSummary {
         counts.fold((0, 0), |(m, n), (held, of)| (m + held, n + of))
     }
 
+    /// Whether it is what this run is of.
+    pub(crate) fn has(&self, run: &RunRecord) -> bool {
+        identity(run)
+            == (self.variant.as_str(), self.system.as_str(), self.world, self.rate_per_s.to_bits())
+    }
+
     /// Requests that a backend worked on and nobody waited for any more, over all runs.
-    pub fn wasted(&self) -> u64 {
+    pub fn abandoned(&self) -> u64 {
         self.endpoints().map(|e| e.total.cancelled).sum()
     }
 
@@ -262,7 +268,7 @@ fn scenario(
 ) -> ScenarioSummary {
     let first = runs[0];
     let faults = distinct_faults(&runs);
-    let by_variant = groups_of(&runs, identity);
+    let by_variant = by_rising_rate(groups_of(&runs, identity));
     let several_systems = runs.iter().any(|r| r.system != first.system);
     let several_worlds = runs.iter().any(|r| r.world != first.world);
     // A name of a matrix says its rate itself.
@@ -306,6 +312,23 @@ fn scenario(
     let knees = knees(&variants, &by_variant);
     let (scenario, plan) = (first.scenario.clone(), first.plan.clone());
     ScenarioSummary { scenario, plan, faults, variants, comparisons, knees }
+}
+
+/// The variants of a family beside each other, by rising rate; families in the order first met.
+fn by_rising_rate(mut variants: Vec<Vec<&RunRecord>>) -> Vec<Vec<&RunRecord>> {
+    let mut families: Vec<FamilyIdentity<'_>> = Vec::new();
+    for runs in &variants {
+        let identity = family_identity(runs[0]);
+        if !families.contains(&identity) {
+            families.push(identity);
+        }
+    }
+    let place = |run: &RunRecord| families.iter().position(|f| *f == family_identity(run));
+    variants.sort_by(|a, b| {
+        let (a, b) = (a[0], b[0]);
+        place(a).cmp(&place(b)).then(a.plan.rate_per_s.total_cmp(&b.plan.rate_per_s))
+    });
+    variants
 }
 
 /// A curve for each family that has several rates.

@@ -10,10 +10,9 @@
 //! values are about normally distributed, which a mean or a percentile of thousands of requests is
 //! and one of a rare event is not. So fewer than [`FEWEST`] seeds are no sample.
 
-use statrs::distribution::{ContinuousCDF as _, StudentsT};
-
 use crate::format::in_unit;
 use crate::record::Check;
+use crate::statistics::{Sections, mean};
 
 /// The fewest seeds of which an interval is made. With four, one odd seed decides how wide it is.
 pub const FEWEST: usize = 5;
@@ -47,17 +46,12 @@ impl Interval {
     /// Student's interval of the mean of a sample; `None` of fewer than two values, or when one of
     /// them or the confidence is no usable number.
     pub fn of_mean(sample: &[f64], confidence: f64) -> Option<Self> {
-        let usable = sample.iter().all(|value| value.is_finite());
-        if sample.len() < 2 || !usable || !(0.0..1.0).contains(&confidence) {
+        if !(0.0..1.0).contains(&confidence) {
             return None;
         }
-        let count = sample.len() as f64;
-        let mean = sample.iter().sum::<f64>() / count;
-        let squares: f64 = sample.iter().map(|value| (value - mean) * (value - mean)).sum();
-        let student = StudentsT::new(0.0, 1.0, count - 1.0).ok()?;
-        let wide = student.inverse_cdf(0.5 + confidence / 2.0);
-        let half = wide * (squares / (count - 1.0) / count).sqrt();
-        Some(Self { mean, low: mean - half, high: mean + half, confidence })
+        let center = mean(sample)?;
+        let bounds = Sections { center, of_runs: sample }.interval(confidence)?;
+        Some(Self { mean: center, low: bounds.low, high: bounds.high, confidence })
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use reports::record::{Interval, Served};
 use reports::{PageExtras, ReportError, RunRecord, write_page};
-use synthetic::{ELEVEN, FOUR, Model, THREE, records, run};
+use synthetic::{ELEVEN, FOUR, Model, THREE, many_variants, records, run};
 
 /// The experiment of eleven backends at a tenth of its rate, which is quick and looks the same.
 const SMALL: Model = Model { rate: 100, ..ELEVEN };
@@ -72,6 +72,12 @@ fn a_page_has_every_figure_and_number() {
     assert!(html.contains("web-0 slow: constant 2000 ms"));
     assert!(html.contains("\ndeadline and timeout 1 s\n"));
     assert!(!html.contains("What to distrust"));
+    // Every variant against round_robin, with a mark for each metric.
+    assert!(html.contains("the baseline</small>"));
+    for mark in ["▲ better", "= no difference shown"] {
+        assert!(html.contains(mark), "no metric is marked {mark}");
+    }
+    assert!(html.contains("Against round_robin, with 95 % intervals: "));
     // In the order of the questions that a reader has.
     let places = ["verdict", "comparison", "figures", "told", "reproduce"];
     let places = places.map(|id| html.find(&format!("<section id=\"{id}\"")).expect(id));
@@ -88,6 +94,9 @@ fn the_records_lie_beside_the_page_and_make_the_same_page_again() {
         .map(|r| RunRecord::read(&first.path().join("records").join(r.file_name())).unwrap())
         .collect();
     assert_eq!(read, all);
+    for (read, written) in read.iter().zip(&all) {
+        assert!(read.to_json().unwrap() == written.to_json().unwrap(), "another text when read");
+    }
     let again = write_page(&read, &PageExtras::default(), second.path()).unwrap();
     let (page, again) = (fs::read_to_string(page).unwrap(), fs::read_to_string(again).unwrap());
     assert!(page == again, "the same records gave another page");
@@ -295,4 +304,22 @@ fn the_same_seed_on_two_systems_gets_two_files() {
             "skewed-latency--round_robin--seed-1.json",
         ]
     );
+}
+
+/// What the page of two hundred runs may have.
+const MOST_BYTES: u64 = 8 << 20;
+
+#[test]
+fn a_report_of_two_hundred_runs_is_small() {
+    let long = Model { rate: 20, ..ELEVEN };
+    let all = many_variants(&long, 20, 10);
+    assert_eq!(all.len(), 200);
+    let dir = tempfile::tempdir().unwrap();
+    let page = write_page(&all, &PageExtras::default(), dir.path()).unwrap();
+    let bytes = fs::metadata(page).unwrap().len();
+    assert!(bytes <= MOST_BYTES, "a page of twenty variants has {bytes} bytes");
+    let seeds: Vec<u64> = (1..=100).collect();
+    let page = write_page(&records(&long, &FOUR[2..], &seeds), &PageExtras::default(), dir.path());
+    let bytes = fs::metadata(page.unwrap()).unwrap().len();
+    assert!(bytes <= MOST_BYTES / 8, "a page of two variants has {bytes} bytes");
 }

@@ -67,7 +67,7 @@ fn the_eleven_backends_have_the_shares_of_the_model() {
     assert_eq!(slow.share, 5455.0 / 60_000.0);
     assert_eq!(slow.share_in_fault, Some(2727.0 / 30_000.0));
     assert_eq!(round_robin.success.mean, 1.0 - 2727.0 / 60_000.0);
-    assert_eq!(round_robin.wasted(), 2 * 2727);
+    assert_eq!(round_robin.abandoned(), 2 * 2727);
     let faulted: Vec<bool> = round_robin.endpoints().map(|e| e.faulted).collect();
     assert_eq!(faulted, [[true].as_slice(), &[false; 10]].concat());
     assert_eq!(round_robin.services[0].endpoints[1].share_in_fault, None);

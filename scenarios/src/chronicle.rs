@@ -4,7 +4,7 @@
 //! soon the mesh heeded a fault, `traces` the story of some requests.
 
 mod endpoints;
-mod faults;
+pub(crate) mod faults;
 mod intervals;
 mod reactions;
 mod traces;
@@ -35,6 +35,7 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
             title: file.title.clone(),
             about: file.about.trim().to_owned(),
             text: scenario.text.clone(),
+            files: scenario.files.clone(),
         },
         world: World::Sim,
         system: concat!("meshbench sidecar ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -49,8 +50,11 @@ pub fn record(scenario: &Scenario, job: &Job, result: &RunResult) -> RunRecord {
             started_unix_s: None,
         },
         plan: PlanSummary {
-            arrivals: file.load.arrivals.name().to_owned(),
-            rate_per_s: scenario.variants[job.variant].rate(file),
+            arrivals: file.load.arrivals_name().to_owned(),
+            rate_per_s: file
+                .load
+                .mean_rate_per_s(scenario.variants[job.variant].rate(), *file.duration.get_ref()),
+            warm_up_ms: file.load.warm_up.as_ref().map(|warm_up| millis(*warm_up.get_ref())),
             duration_ms: millis(*file.duration.get_ref()),
             deadline_ms: file.load.deadline.map(millis),
             timeout_ms: millis(file.load.timeout),

@@ -7,6 +7,8 @@
 //! may then have seen fewer than the one before it, and never more. Each sidecar's own books have to
 //! balance in any case.
 
+use std::collections::BTreeSet;
+
 use loadgen::Accounting;
 use reports::record::Check;
 use sim::RunResult;
@@ -25,12 +27,19 @@ pub fn check(scenario: &Scenario, accounting: &Accounting, result: &RunResult) -
         let sum = |of: fn(&SidecarBooks) -> u64| callers.iter().map(|books| of(books)).sum();
         let sent_by = |caller: Option<usize>| match caller {
             None => accounting.sent,
-            Some(backend) => calls_of(&result.logs[backend]),
+            Some(backend) => result.calls[backend].get(&service).copied().unwrap_or_default(),
         };
         let logs = result.logs.iter().zip(&services).filter(|(_, of)| **of == service);
         Step {
             name: written.name.get_ref().clone(),
-            sent: callers.iter().map(|books| sent_by(books.caller)).sum(),
+            // Clients have their books in common.
+            sent: callers
+                .iter()
+                .map(|books| books.caller)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .map(sent_by)
+                .sum(),
             received: sum(|books| books.requests),
             again: sum(|books| books.retries + books.hedges),
             placed: sum(|books| books.placed.iter().sum()),
@@ -49,16 +58,8 @@ pub fn check(scenario: &Scenario, accounting: &Accounting, result: &RunResult) -
         what: "requests at the client, the sidecar (in and out) and the instances".to_owned(),
         wanted: if undisturbed { "all equal" } else { "none appears on the way" }.to_owned(),
         measured,
-        unit: None,
-        value: None,
-        at_least: None,
-        at_most: None,
-        compared_with: None,
-        base: None,
-        confidence: None,
-        must_fail: false,
-        not_judged: None,
         held: agree && balanced,
+        ..Check::default()
     }
 }
 
@@ -87,11 +88,6 @@ fn is_undisturbed(scenario: &Scenario, accounting: &Accounting, result: &RunResu
     let ended =
         if scenario.file.services.len() == 1 { entries.all(whole) } else { entries.all(well) };
     answered && ended && result.flagged.is_empty()
-}
-
-/// How often an instance can have called: once for each request that it worked on.
-fn calls_of(log: &[LogEntry]) -> u64 {
-    log.iter().filter(|entry| entry.started.is_some()).count() as u64
 }
 
 /// The way to one service.

@@ -38,15 +38,7 @@ pub fn check(scenario: &Scenario, variant: &Variant, result: &RunResult) -> Chec
             Some((name, broken)) => format!("{name}: {broken}"),
             None => format!("all {count} hold"),
         },
-        unit: None,
-        value: None,
-        at_least: None,
-        at_most: None,
-        compared_with: None,
-        base: None,
-        confidence: None,
-        must_fail: false,
-        not_judged: None,
+        ..Check::default()
     }
 }
 

@@ -1,10 +1,9 @@
 //! A scenario's runs: one world for each variant and seed.
 
-use loadgen::plan::Plan;
-use sim::world::{LoadSpec, ServiceSpec};
-use sim::{BackendSpec, WorldSpec};
+use sim::world::{EndpointSpec, LoadSpec, ServiceSpec};
+use sim::{BackendSpec, CallSpec, WorldSpec, fault};
 
-use crate::scenario::{Scenario, Service, Variant};
+use crate::scenario::{CallTable, Scenario, Service, Variant, WrittenCall};
 
 /// One run to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,36 +45,55 @@ pub fn jobs(place: usize, scenario: &Scenario, seeds: impl Iterator<Item = u64>)
 pub fn world(scenario: &Scenario, variant: &Variant, seed: u64) -> Result<WorldSpec, String> {
     let file = &scenario.file;
     let end = scenario.duration();
+    let faults = scenario.faults(seed);
+    let mut services: Vec<_> =
+        file.services.iter().map(|service| service_spec(scenario, service, seed)).collect();
+    let instances = services.iter_mut().flat_map(|service| &mut service.instances);
+    for (place, instance) in instances.enumerate() {
+        instance.listed = fault::is_listed(&faults, place);
+    }
     let entry = file.services[0].name.get_ref();
-    let rate = variant.rate(file);
     Ok(WorldSpec {
         seed,
         link_latency: file.network.latency,
-        faults: scenario.faults(seed),
-        services: file.services.iter().map(|service| service_spec(scenario, service)).collect(),
+        pushes: fault::pushes(&faults, &variant.sidecar, &variant.pushed),
+        services,
+        faults,
         sidecar: variant.sidecar.clone(),
         load: LoadSpec {
-            plan: Plan::new(file.load.arrivals, rate, end, seed).map_err(|e| e.to_string())?,
+            plan: file.load.plan(variant.rate(), end, seed).map_err(|e| e.to_string())?,
             mix: file.load.mix(entry, seed).map_err(|cannot| cannot.reason.into_inner())?,
             deadline: file.load.deadline,
             timeout: file.load.timeout,
-            max_connections: file.load.max_in_flight.get(),
+            clients: file.load.clients.get(),
+            max_connections: file.load.max_in_flight(),
         },
     })
 }
 
-fn service_spec(scenario: &Scenario, service: &Service) -> ServiceSpec {
-    let instances = service.instance_names().zip(service.endpoints());
+fn service_spec(scenario: &Scenario, service: &Service, seed: u64) -> ServiceSpec {
     let settings = service.settings();
-    // Names are checked when the scenario is read, so none is left out here.
-    let place = |name: &str| {
-        scenario.file.services.iter().position(|service| service.name.get_ref() == name)
+    let instance = |(name, endpoint): (String, EndpointSpec)| {
+        let capacity = service.capacity.as_ref().map(|capacity| capacity.get_ref());
+        let capacity = capacity.map(|of| of.steps(seed, &name, scenario.duration()));
+        BackendSpec {
+            capacity: capacity.unwrap_or_default(),
+            body: service.body(&name, &endpoint),
+            endpoint,
+            ..BackendSpec::new(name, settings.clone())
+        }
     };
+    // Names are checked when the scenario is read, so none is left out here.
+    let call = |WrittenCall { table, .. }: WrittenCall| {
+        let services = &scenario.file.services;
+        let service = services.iter().position(|other| *other.name.get_ref() == table.service)?;
+        let CallTable { times, method, path, share, .. } = table;
+        Some(CallSpec { service, times, method, path, share })
+    };
+    let groups = service.call_groups().into_iter();
     ServiceSpec {
         name: service.name.get_ref().clone(),
-        instances: instances
-            .map(|(name, endpoint)| BackendSpec { name, settings, endpoint })
-            .collect(),
-        calls: service.calls.iter().filter_map(|called| place(called.get_ref())).collect(),
+        instances: service.instance_names().zip(service.endpoints()).map(instance).collect(),
+        calls: groups.map(|group| group.into_iter().filter_map(call).collect()).collect(),
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod expectation;
 mod fault;
 mod fields;
+mod files;
 mod formula;
 mod load;
 mod metric;
@@ -14,6 +15,7 @@ mod schema;
 mod service;
 mod variant;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::Path;
@@ -26,12 +28,19 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 
 pub use expectation::{Anchor, Bound, Expectation, Instances, Requests, When, WrittenExpectation};
-pub use fault::{Chosen, Delay, ErrorKind, Fault, Random, Way, What, matches};
-pub use load::{CannotSend, Load, RequestKind};
+pub use fault::{
+    Chosen, Churn, Delay, Deploy, ErrorKind, Fault, Leave, PushedTables, Random, SlowHeads, Way,
+    What, matches,
+};
+pub use files::ReadFile;
+pub use load::{CannotSend, Load, RequestKind, StagePoint};
 pub use metric::{Metric, Percentile};
 pub use reports::record::Unit;
 pub use schema::schema;
-pub use service::{ColdStart, Group, Service};
+pub use service::{
+    Answer, Antagonist, CallTable, Calls, Capacity, ColdStart, ErrorModel, Group, Service, Step,
+    TooDeep, WrittenCall,
+};
 pub use variant::{Compare, Sidecar, Variant, Written};
 
 /// A checked scenario.
@@ -41,6 +50,8 @@ pub struct Scenario {
     pub name: String,
     /// The whole file.
     pub text: String,
+    /// The files that it refers to, by the names that it gives them.
+    pub files: BTreeMap<String, String>,
     /// What a command calls it by: a name of the catalogue, or a path.
     pub called: String,
     /// What the file says.
@@ -118,13 +129,24 @@ impl Scenario {
     /// # Errors
     /// One [`InputError`] that names the file, the line, the field and what would be right.
     pub fn parse(path: &Path, text: &str) -> Result<Self, InputError> {
-        let file: File = source::parse(path, text)?;
+        Self::parse_with(path, text, &files::beside(path))
+    }
+
+    /// As [`Scenario::parse`], with another way to the files that it refers to, such as those that
+    /// a record keeps.
+    ///
+    /// # Errors
+    /// As [`Scenario::parse`].
+    pub fn parse_with(path: &Path, text: &str, read: ReadFile<'_>) -> Result<Self, InputError> {
+        let mut file: File = source::parse(path, text)?;
+        let files = files::read(&mut file, path, text, read)?;
         let variants = variant::variants(&file, path, text)?;
         let expect = check::check(&file, &variants, path, text)?;
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         Ok(Self {
             name: name.unwrap_or_default(),
             text: text.to_owned(),
+            files,
             called: path.display().to_string(),
             file,
             variants,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sim::RunResult;
 use sim::backend::End;
 
+use crate::chronicle::faults::whom;
 use crate::scenario::Scenario;
 
 /// Something that happened: when, to which request, and a line of words.
@@ -44,13 +45,13 @@ fn faults(scenario: &Scenario, result: &RunResult) -> Vec<Moment> {
     let names = scenario.instances();
     let mut moments = Vec::new();
     for fault in &result.faults {
-        let target = &names[fault.instance()];
+        let target = whom(&names, fault);
         let caller = |caller: Option<usize>| caller.map_or("the client", |place| &names[place]);
         let whom = match fault.link() {
             Some(link) => format!("from {} to {target}", caller(link.caller)),
-            None => target.clone(),
+            None => target.to_owned(),
         };
-        let kind = fault.kind;
+        let kind = &fault.kind;
         moments.push(Moment { at: fault.at, index: None, words: format!("{whom}: {kind}") });
         let over = |at| Moment { at, index: None, words: format!("{whom}: {kind} is over") };
         moments.extend(fault.until.map(over));

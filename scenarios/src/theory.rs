@@ -7,11 +7,10 @@
 //! over the seeds reaches the claimed value.
 //!
 //! # What a simulated path adds
-//! Theory knows servers and queues; a request also crosses four links, and everything happens on
-//! whole milliseconds. Both are known and taken out: the first experiment measures what the path
-//! adds to a service time, and a service time is drawn, then rounded up, so its mean is that of the
-//! rounded law ([`whole_milliseconds`]). What is left, that a path of 4.5 ms is not always
-//! exactly that, is [`RESOLUTION`].
+//! Theory knows servers and queues; a request also crosses four links, on each of which it waits
+//! for the next millisecond. The first experiment measures what that adds to a service time, and it
+//! is taken out of the others. Servers and queues keep exact time, so nothing else is added. What is
+//! left, that a path of 5 ms is not always exactly that, is [`RESOLUTION`].
 
 pub mod chain;
 pub mod closed_forms;
@@ -174,10 +173,4 @@ impl Says {
         };
         simulated.low <= high + slack && simulated.high >= low - slack
     }
-}
-
-/// The mean of an exponential service time that is rounded up to whole milliseconds, in seconds:
-/// that of the geometric distribution it becomes.
-pub fn whole_milliseconds(exponential_mean: f64) -> f64 {
-    0.001 / (1.0 - libm::exp(-0.001 / exponential_mean))
 }

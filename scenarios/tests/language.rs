@@ -28,6 +28,16 @@ fn every_scenario_of_the_catalogue_expects_something() -> Result<(), InputError>
     Ok(())
 }
 
+/// What nobody can fail tells nobody apart.
+#[test]
+fn every_scenario_of_the_catalogue_tells_good_from_bad() -> Result<(), InputError> {
+    for scenario in scenarios::catalog::all()? {
+        let judges = scenario.expect.iter().any(|expectation| !expectation.must_fail.is_empty());
+        assert!(judges, "no variant of {} has to miss anything", scenario.name);
+    }
+    Ok(())
+}
+
 const GOOD: &str = r#"title = "t"
 about = "a"
 seeds = 1
@@ -91,6 +101,13 @@ at_most = "1s"
 "#;
 
 const ERRORS: &str = "{ errors = { rate = 0.5, status = 503, time = \"1ms\" } }";
+/// A fault's time and kind, and the same with its target.
+const WHOLE: &str = "at = \"1s\"\nevery = \"2s\"\nfor = \"1s\"\n\
+                     what = { errors = { rate = 0.5, status = 503, time = \"1ms\" } }";
+const AIMED: &str = "target = \"db-*\"\nat = \"1s\"\nevery = \"2s\"\nfor = \"1s\"\n\
+                     what = { errors = { rate = 0.5, status = 503, time = \"1ms\" } }";
+const PUSHES: &str = "at = \"1s\"\nwhat = \"wrong_push\"\n\n[[faults]]\nat = \"5s\"\n\
+                      what = { push = { cluster = { max_pending = 1 } } }";
 const EVERY: &str = "every = \"2s\"\nfor = \"1s\"";
 /// What may be there at the same time as the other, and with the same.
 const CLASH: &str = "[[faults]]\ntarget = \"*\"\npick = 1\nat = \"7s\"\nuntil = \"9s\"\n\
@@ -160,6 +177,47 @@ fn faults_are_resolved_by_the_seed_alone() {
 }
 
 #[test]
+fn a_deployment_is_one_after_the_other() {
+    let deploy = "at = \"1s\"\nwhat = { rolling_deploy = { drain = \"1s\", down = \"500ms\", pause = \"2s\" } }";
+    let scenario = parse(&GOOD.replace(WHOLE, deploy)).unwrap();
+    let of: Vec<_> = scenario
+        .faults(1)
+        .iter()
+        .map(|f| (f.instance(), f.kind.to_string(), f.at.as_millis(), f.until.unwrap().as_millis()))
+        .collect();
+    let (drain, crash) = ("drain".to_owned(), "crash".to_owned());
+    let want = [
+        (Some(3), drain.clone(), 1000, 2500),
+        (Some(3), crash.clone(), 2000, 2500),
+        (Some(4), drain, 4500, 6000),
+        (Some(4), crash, 5500, 6000),
+    ];
+    assert_eq!(of, want);
+}
+
+#[test]
+fn one_that_leaves_is_drained_then_gone() {
+    let leave = "at = \"0s\"\nuntil = \"4s\"\nwhat = { leave = { drain = \"0s\" } }";
+    let scenario = parse(&GOOD.replace(WHOLE, leave)).unwrap();
+    let faults = scenario.faults(1);
+    assert!(!sim::fault::is_listed(&faults, 3) && sim::fault::is_listed(&faults, 0));
+    let kinds: Vec<_> = faults.iter().map(|fault| fault.kind.to_string()).collect();
+    assert_eq!(kinds, ["crash", "not listed", "crash", "not listed"]);
+}
+
+#[test]
+fn a_push_is_over_what_each_variant_has() {
+    let push = "at = \"1s\"\nwhat = { push = { cluster = { max_pending = 99 }, route = { prefix = \"/a\" } } }";
+    let text = GOOD.replace(AIMED, push);
+    let text = text.split("[[expect]]").next().unwrap();
+    let scenario = parse(text).unwrap();
+    let own = scenario.variant("own").unwrap();
+    assert_eq!((own.sidecar.cluster.max_pending, own.pushed[0].cluster.max_pending), (8, 99));
+    assert_eq!(own.pushed[0].cluster.balance.0.name, "peak_ewma");
+    assert_eq!(own.pushed[0].route.timeout, Duration::from_secs(1));
+}
+
+#[test]
 fn each_way_to_be_wrong_has_one_line() {
     let cases = [
         ("max_pending = 7", "max_pendin = 7"),
@@ -208,6 +266,19 @@ fn each_way_to_be_wrong_has_one_line() {
         (ERRORS, "{ delay = { jitter = \"1ms\" } }"),
         (ERRORS, "{ slow_by = 0.5 }"),
         (ERRORS, "\"explode\""),
+        (ERRORS, "{ clock_skew = \"-2days\" }"),
+        (ERRORS, "{ churn = { every = \"1ms\" } }"),
+        (ERRORS, "{ slow_heads = { connections = 0, every = \"1ms\" } }"),
+        (ERRORS, "{ leave = { drain = \"1s\" } }"),
+        (ERRORS, "{ rolling_deploy = { drain = \"1s\", down = \"1s\", pause = \"1s\" } }"),
+        (
+            WHOLE,
+            "at = \"7s\"\nwhat = { rolling_deploy = { drain = \"1s\", down = \"1s\", pause = \"0s\" } }",
+        ),
+        (AIMED, "at = \"1s\"\nwhat = { push = { cluster = { max_pendin = 1 } } }"),
+        (AIMED, "at = \"1s\"\nwhat = { push = { cluster = { name = \"mine\" } } }"),
+        (AIMED, "at = \"1s\"\nwhat = { push = { route = { timeout = \"soon\" } } }"),
+        (AIMED, PUSHES),
         (EVERY, "random = { mean_between = \"1s\", mean_length = \"0s\" }"),
         (EVERY, "random = { mean_between = \"1s\" }"),
         (EVERY, "random = { mean_between = \"1ms\", mean_length = \"1ms\" }"),

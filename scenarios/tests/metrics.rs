@@ -1,6 +1,7 @@
 //! Each metric, of a run that is written down here and can be counted by hand.
 #![allow(clippy::unwrap_used, reason = "a test says by failing what is wrong")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use scenarios::scenario::Metric;
 use sim::RunResult;
 use sim::backend::{End, LogEntry};
 use sim::trace::Fingerprint;
-use sim::world::{Flagged, SidecarEvent};
+use sim::world::{Flagged, SidecarEvent, StrangerBooks};
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -85,7 +86,9 @@ fn result(scenario: &Scenario) -> RunResult {
         samples,
         mix: scenario.file.load.mix("web", 1).unwrap(),
         faults: scenario.faults(1),
+        strangers: StrangerBooks::default(),
         logs,
+        calls: vec![BTreeMap::new(); 2],
         probes: vec![0, 0],
         sidecars: vec![],
         flagged: vec![Flagged { index: Some(101), at: ms(5060), flags: "UF,URX".to_owned() }],

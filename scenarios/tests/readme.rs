@@ -67,3 +67,20 @@ fn every_metric_is_in_the_table() {
     let table = format!("| metric | what |\n|---|---|\n{}", rows.collect::<String>());
     assert!(README.contains(&table), "the table has to be\n{table}");
 }
+
+const INDEX: &str = include_str!("../catalog/README.md");
+
+#[test]
+fn every_scenario_is_in_the_index_and_every_link_of_it_leads_somewhere() {
+    let mut there: Vec<_> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/catalog"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".toml"))
+        .collect();
+    there.sort();
+    let links = INDEX.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let mut linked: Vec<_> = links.map(str::to_owned).collect();
+    linked.sort();
+    linked.dedup();
+    assert_eq!(there, linked);
+}

@@ -31,7 +31,10 @@ fn random_scenarios_hold() {
 fn with_a_defect(seed: u64) -> Option<String> {
     let mut table: Table = text(seed).unwrap().parse().unwrap();
     let has_crash = table.get("faults")?.as_array()?.iter().any(|fault| {
-        let on_web = fault["target"].as_str().is_some_and(|target| target.starts_with("web"));
+        let on_web = fault
+            .get("target")
+            .and_then(Value::as_str)
+            .is_some_and(|target| target.starts_with("web"));
         on_web && fault["what"].as_str() == Some("crash")
     });
     let has_post = table["load"].get("mix").is_some_and(|mix| mix.to_string().contains("POST"));

@@ -97,6 +97,9 @@ impl Balancer for WithReplacement {
         }
     }
 
+    // Nobody comes or goes here.
+    fn succeed(&mut self, _before: Box<dyn Balancer>, _stays: &[bool], _now: Clock) {}
+
     fn load(&self, endpoint: EndpointId, _now: Clock) -> EndpointLoad {
         let in_flight = self.0[endpoint.0];
         EndpointLoad { in_flight, weight: 1, latency_estimate: None, penalty: 0.0 }

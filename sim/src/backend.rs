@@ -5,24 +5,29 @@
 //! and answers. Everything about it can be changed while it runs, which is how faults are made. It
 //! serves the same way in the simulated network and on real sockets.
 //!
-//! Service draws are a function of the seed and of the request's index alone. So every strategy,
-//! whichever backend it sends a request to, is compared on the same draw for it.
+//! Service draws are a function of the seed, of the request's index and of the attempt alone. So
+//! every strategy, whichever backend it sends a request to, is compared on the same draw for it; and
+//! a retry or a hedge has a draw of its own, or it would meet the fate of the first.
 //!
 //! Two paths are answered beside the work, as an agent in front of the application would: what
 //! its load is ([`LOAD_PATH`]) and whether it is well ([`HEALTH_PATH`]).
 
 mod door;
+mod floor;
 mod journal;
 mod pause;
 mod settings;
+mod station;
+mod visit;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body;
@@ -31,19 +36,30 @@ use proxy::rng::stream;
 use proxy::seam::Accept;
 use proxy::telemetry::ListenerStats;
 use rand::RngExt as _;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::door::Door;
+use self::floor::Floor;
 use self::journal::Journal;
+use self::visit::{Kept, Visit};
 use crate::call::Call;
 use crate::clock::Clock;
 
 pub use journal::{End, LogEntry, LogSink};
-pub use settings::{ColdStart, Errors, MOST_WORKERS, Settings};
+pub use settings::{Abandoned, ColdStart, Errors, MOST_WORKERS, Only, Settings};
+pub use station::Discipline;
+pub(crate) use visit::Asked;
 
 /// Carries a request's index in the plan, in decimal.
 pub const INDEX_HEADER: &str = "x-request-index";
+/// Carries the place of a call among all that are made for one request, as a number that has no
+/// other meaning than to be different for each.
+pub const PLACE_HEADER: &str = "x-request-place";
+/// Which attempt of its request this is, in decimal, as the sidecar counts them; the first if it is
+/// absent.
+pub const ATTEMPT_HEADER: &str = "x-envoy-attempt-count";
 /// Says in a response which backend it came from.
 pub static BACKEND_HEADER: HeaderName = HeaderName::from_static("x-backend");
 
@@ -59,7 +75,7 @@ pub static RIF_HEADER: HeaderName = HeaderName::from_static("x-load-rif");
 pub static LATENCY_HEADER: HeaderName = HeaderName::from_static("x-load-latency-us");
 
 /// 32-bit words of the draw stream that belong to one request: one ChaCha block.
-const WORDS_PER_REQUEST: u128 = 16;
+pub(crate) const WORDS_PER_REQUEST: u128 = 16;
 /// Connections that a backend holds open at once; more than the ports of a client.
 const MOST_CONNECTIONS: usize = 100_000;
 
@@ -70,8 +86,10 @@ pub struct Identity {
     pub name: String,
     /// The run's seed, from which it draws.
     pub seed: u64,
-    /// The services that it asks for each request, one after the other.
-    pub calls: Vec<Call>,
+    /// The services that it asks for each request: group after group, those of a group at once.
+    pub calls: Vec<Vec<Call>>,
+    /// What it answers if all goes well; a line with its name if `None`.
+    pub body: Option<Bytes>,
 }
 
 /// One instance of a service. Clones share it.
@@ -85,12 +103,12 @@ struct Shared {
     settings: Mutex<Settings>,
     /// Wakes whoever waits for a change of the settings, in order of arrival.
     changed: Notify,
-    /// Workers that are free; not used while their number is unlimited.
-    workers: Mutex<Arc<Semaphore>>,
-    /// Requests that wait for one.
-    waiting: AtomicUsize,
-    /// When the process last started, unless it has been there from the beginning.
-    restarted: Mutex<Option<Duration>>,
+    /// Where requests are worked on and wait.
+    floor: Floor,
+    /// When the process last started; `None` if it has been there for ever.
+    started: Mutex<Option<Duration>>,
+    /// Work for callers who have left.
+    kept: Mutex<JoinSet<()>>,
     journal: Mutex<Journal>,
     probes: AtomicU64,
 }
@@ -98,15 +116,14 @@ struct Shared {
 impl Backend {
     /// A backend that is not yet serving. Complete log entries go to `sink`.
     pub fn new(identity: Identity, settings: Settings, sink: LogSink) -> Self {
-        let workers = Mutex::new(Arc::new(Semaphore::new(permits(settings.workers))));
         Self {
             shared: Arc::new(Shared {
                 identity,
+                floor: Floor::new(settings.rules()),
                 settings: Mutex::new(settings),
                 changed: Notify::new(),
-                workers,
-                waiting: AtomicUsize::new(0),
-                restarted: Mutex::new(None),
+                started: Mutex::new(None),
+                kept: Mutex::new(JoinSet::new()),
                 journal: Mutex::new(Journal::new(sink)),
                 probes: AtomicU64::new(0),
             }),
@@ -120,22 +137,32 @@ impl Backend {
 
     /// What it is like now.
     pub fn settings(&self) -> Settings {
-        *lock(&self.shared.settings)
+        self.with(Settings::clone)
     }
 
-    /// Changes it; requests that are being worked on keep the service time they drew.
+    fn with<R>(&self, look: impl FnOnce(&Settings) -> R) -> R {
+        look(&lock(&self.shared.settings))
+    }
+
+    /// Changes it; requests that are being worked on keep the service time they drew, but go on at
+    /// another speed if the capacity is another.
     pub fn change(&self, change: impl FnOnce(&mut Settings)) {
-        let (before, after) = {
+        let rules = {
             let mut settings = lock(&self.shared.settings);
-            let before = *settings;
             change(&mut settings);
-            (before, *settings)
+            settings.rules()
         };
-        if before.workers != after.workers {
-            // Those who hold or wait for a worker of the old set finish with it.
-            *lock(&self.shared.workers) = Arc::new(Semaphore::new(permits(after.workers)));
-        }
+        self.shared.floor.set(rules);
         self.shared.changed.notify_waiters();
+    }
+
+    /// How often it has begun to call each service, by the services' places.
+    pub fn calls_made(&self) -> BTreeMap<usize, u64> {
+        let mut made = BTreeMap::new();
+        for call in self.shared.identity.calls.iter().flatten() {
+            *made.entry(call.spec.service).or_default() += call.made.load(Ordering::Relaxed);
+        }
+        made
     }
 
     /// Requests that are here now, in order of arrival.
@@ -162,8 +189,12 @@ impl Backend {
         F: Future<Output = Result<A, E>> + Send,
         E: fmt::Display + Send,
     {
+        let mut is_first = true;
         loop {
+            let was_there = is_first && self.with(|s| s.up && !s.is_cold_at_start());
             self.until(|settings| settings.up).await;
+            *lock(&self.shared.started) = (!was_there).then(|| clock.elapsed());
+            is_first = false;
             let socket = bind().await?;
             tokio::select! {
                 biased;
@@ -171,9 +202,9 @@ impl Backend {
                 () = self.until(|settings| !settings.up) => {}
                 () = self.serve(clock, Door::new(self.clone(), socket, &bind)) => {}
             }
+            // What was done for those who had left dies with the process.
+            *lock(&self.shared.kept) = JoinSet::new();
             lock(&self.shared.journal).forget_speed();
-            self.until(|settings| settings.up).await;
-            *lock(&self.shared.restarted) = Some(clock.elapsed());
         }
     }
 
@@ -229,7 +260,7 @@ impl Backend {
     async fn tell_health(&self) -> Response<Full<Bytes>> {
         self.shared.probes.fetch_add(1, Ordering::Relaxed);
         self.until(|settings| !settings.hung).await;
-        let fails = self.settings().errors.rate >= 1.0;
+        let fails = self.with(|settings| settings.errors.rate >= 1.0);
         let mut response = Response::new(Full::default());
         *response.status_mut() =
             if fails { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
@@ -242,48 +273,24 @@ impl Backend {
         B: Body + Unpin,
     {
         let (head, mut body) = request.into_parts();
-        let index = index_of(&head.headers);
-        let mut visit = Visit::begin(self, index, clock);
+        let visit = Visit::begin(self.clone(), Asked::of(&head.headers), clock);
         // The whole request is read first, as an application would; nothing of it is kept.
         while let Some(Ok(_frame)) = body.frame().await {}
-        self.until(|settings| !settings.holds_new()).await;
-        let Ok(worker) = self.worker().await else {
-            visit.answered(StatusCode::SERVICE_UNAVAILABLE);
-            return self.response(StatusCode::SERVICE_UNAVAILABLE);
+        let status = if self.with(|settings| settings.abandoned) == Abandoned::Cancel {
+            visit.attend(&head).await
+        } else {
+            Kept::new(visit, head).await
         };
-        visit.started();
-        let draw = self.draw(index, visit.number, clock.elapsed());
-        let called = self.work_and_call(draw.time, &head).await;
-        self.until(|settings| !settings.hung).await;
-        drop(worker);
-        let status = match (called, draw.error) {
-            (Err(status), _) | (Ok(()), Some(status)) => status,
-            (Ok(()), None) => StatusCode::OK,
-        };
-        visit.answered(status);
         self.response(status)
     }
 
-    /// The work in equal parts, with a call between each two of them.
-    async fn work_and_call(
-        &self,
-        time: Duration,
-        head: &http::request::Parts,
-    ) -> Result<(), StatusCode> {
-        let calls = &self.shared.identity.calls;
-        let part = time / u32::try_from(calls.len() + 1).unwrap_or(u32::MAX);
-        self.sleep(part).await;
-        for call in calls {
-            self.until(|settings| !settings.hung).await;
-            call.make(&head.method, &head.headers).await?;
-            self.sleep(part).await;
-        }
-        Ok(())
-    }
-
     fn response(&self, status: StatusCode) -> Response<Full<Bytes>> {
-        let name = self.name();
-        let mut response = Response::new(Full::from(format!("hello from {name}\n")));
+        let Identity { name, body, .. } = &self.shared.identity;
+        let body = match body {
+            Some(body) if status.is_success() => body.clone(),
+            _ => Bytes::from(format!("hello from {name}\n")),
+        };
+        let mut response = Response::new(Full::from(body));
         *response.status_mut() = status;
         if let Ok(name) = HeaderValue::from_str(name) {
             response.headers_mut().insert(BACKEND_HEADER.clone(), name);
@@ -292,53 +299,40 @@ impl Backend {
     }
 
     /// What fate has in store for a request whose work begins now.
-    fn draw(&self, index: Option<u64>, number: u64, now: Duration) -> Draw {
-        let settings = self.settings();
+    fn draw(&self, asked: Asked, number: u64, head: &http::request::Parts, now: Duration) -> Draw {
         let Identity { name, seed, .. } = &self.shared.identity;
         // Without an index there is nothing to compare on, and backends of one seed should differ.
-        let (mut rng, place) = match index {
-            Some(index) => (stream(*seed, "service"), index),
-            None => (stream(*seed, &format!("service/{name}")), number),
+        let (mut rng, block) = match (asked.index, asked.place, asked.attempt) {
+            (Some(index), 0, 1) => (stream(*seed, "service"), index),
+            // Each call for a request has a draw of its own,
+            (Some(index), place, 1) => (stream(*seed, &format!("service/{place}")), index),
+            // and so has each attempt.
+            (Some(index), place, nth) => (stream(*seed, &format!("service/{place}/{nth}")), index),
+            (None, ..) => (stream(*seed, &format!("service/{name}")), number),
         };
-        rng.set_word_pos(u128::from(place) * WORDS_PER_REQUEST);
+        rng.set_word_pos(u128::from(block) * WORDS_PER_REQUEST);
         let uniform = rng.random();
-        let errors = settings.errors;
-        let error = (rng.random::<f64>() < errors.rate).then_some(errors.status);
-        let time = match (error, errors.time) {
-            (Some(_), Some(time)) => time.draw(uniform),
-            _ => {
-                let factor = settings.slowdown * self.coldness(&settings, now);
-                settings.service_time.draw(uniform).mul_f64(factor)
-            }
-        };
-        Draw { time, error }
+        let chance: f64 = rng.random();
+        self.with(|settings| {
+            let errors = &settings.errors;
+            let fails = chance < errors.rate && errors.can_hit(&head.method, head.uri.path());
+            let time = match &errors.time {
+                Some(time) if fails => time.draw(uniform),
+                _ => {
+                    let factor = settings.slowdown * self.coldness(settings, now);
+                    settings.service_time.draw(uniform).mul_f64(factor)
+                }
+            };
+            Draw { time, error: fails.then_some(errors.status) }
+        })
     }
 
     /// How many times as long work takes because of the last start.
     fn coldness(&self, settings: &Settings, now: Duration) -> f64 {
-        match (settings.cold_start, *lock(&self.shared.restarted)) {
+        match (settings.cold_start, *lock(&self.shared.started)) {
             (Some(cold), Some(start)) => cold.factor_at(now.saturating_sub(start)),
             _ => 1.0,
         }
-    }
-
-    /// Waits for a worker, unless there are as many as anyone wants.
-    async fn worker(&self) -> Result<Option<OwnedSemaphorePermit>, QueueFull> {
-        let settings = self.settings();
-        if settings.workers.is_none() {
-            return Ok(None);
-        }
-        let workers = lock(&self.shared.workers).clone();
-        // A worker that becomes free belongs to those who wait, so this overtakes nobody.
-        if let Ok(worker) = workers.clone().try_acquire_owned() {
-            return Ok(Some(worker));
-        }
-        let waiting = Waiting::begin(&self.shared.waiting);
-        if settings.queue.is_some_and(|most| waiting.before >= most) {
-            return Err(QueueFull);
-        }
-        // The set of workers is never closed; without one the request goes on at once.
-        Ok(workers.acquire_owned().await.ok())
     }
 
     /// Waits until the settings are as `wanted`.
@@ -347,7 +341,7 @@ impl Backend {
             let mut changed = std::pin::pin!(self.shared.changed.notified());
             // Listening begins before looking, so that no change falls in between.
             changed.as_mut().enable();
-            if wanted(&self.settings()) {
+            if self.with(&wanted) {
                 return;
             }
             changed.await;
@@ -362,72 +356,7 @@ struct Draw {
     error: Option<StatusCode>,
 }
 
-/// No worker is free and no more may wait.
-struct QueueFull;
-
-/// One request in the queue.
-struct Waiting<'a> {
-    count: &'a AtomicUsize,
-    /// How many others were there first.
-    before: usize,
-}
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        Self { count, before: count.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn permits(workers: Option<usize>) -> usize {
-    workers.unwrap_or(MOST_WORKERS).min(MOST_WORKERS)
-}
-
-/// The index that a request carries.
-pub(crate) fn index_of(headers: &HeaderMap) -> Option<u64> {
-    headers.get(INDEX_HEADER)?.to_str().ok()?.parse().ok()
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that holds one of these locks can leave its data half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// One request at a backend: writes its line of the log, whatever way it ends.
-struct Visit<'a> {
-    backend: &'a Backend,
-    number: u64,
-    clock: Clock,
-    answered: Option<StatusCode>,
-}
-
-impl<'a> Visit<'a> {
-    fn begin(backend: &'a Backend, index: Option<u64>, clock: Clock) -> Self {
-        let number = lock(&backend.shared.journal).begin(index, clock.elapsed());
-        Self { backend, number, clock, answered: None }
-    }
-
-    fn started(&mut self) {
-        lock(&self.backend.shared.journal).started(self.number, self.clock.elapsed());
-    }
-
-    fn answered(mut self, status: StatusCode) {
-        self.answered = Some(status);
-    }
-}
-
-impl Drop for Visit<'_> {
-    fn drop(&mut self) {
-        let end = match self.answered {
-            Some(status) => End::Answered(status),
-            None if self.backend.settings().up => End::Cancelled,
-            None => End::Crashed,
-        };
-        lock(&self.backend.shared.journal).end(self.number, end, self.clock.elapsed());
-    }
 }

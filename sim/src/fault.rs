@@ -4,15 +4,18 @@
 //! A fault of an instance turns its dials while it lasts. One of a link is known to the link from
 //! the beginning, because what is sent into a black hole arrives at a time that its end decides.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use crate::backend::{Backend, Errors, Settings};
 use crate::link::{LinkFault, LinkFaultKind, Way};
+use crate::push::{Push, PushKind, PushTo};
 use crate::service_time::ServiceTime;
+use crate::world::SidecarSpec;
 
 /// Something that goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     /// When, from the start of the run.
     pub at: Duration,
@@ -23,12 +26,42 @@ pub struct Fault {
 }
 
 /// What goes wrong, and with whom.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum FaultKind {
     /// An instance, by its place in [`crate::WorldSpec::backends`], which is that of its log too.
     Instance(usize, InstanceFault),
     /// The way from a caller's sidecar to an instance.
     Link(LinkId, LinkFault),
+    /// The client's sidecar, by others than the client.
+    Strangers(StrangerFault),
+    /// All sidecars, by whoever configures them.
+    Push(PushFault),
+}
+
+/// Clients that mean no good, or know no better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrangerFault {
+    /// Connections are opened and closed at once.
+    Churn {
+        /// One every so often.
+        every: Duration,
+    },
+    /// Request heads come a byte at a time and never to an end, as of the tool called Slowloris.
+    SlowHeads {
+        /// How many at once.
+        connections: usize,
+        /// A byte every so often.
+        every: Duration,
+    },
+}
+
+/// Sidecars are told something else while it lasts, and what they were told before at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushFault {
+    /// The configuration with this place in a list of whoever made the fault.
+    Configuration(usize),
+    /// A configuration that is wrong.
+    Wrong,
 }
 
 /// A link: all connections between one sidecar and one instance.
@@ -41,7 +74,7 @@ pub struct LinkId {
 }
 
 /// What goes wrong with an instance.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum InstanceFault {
     /// Work takes this long instead.
     Slow(ServiceTime),
@@ -59,14 +92,24 @@ pub enum InstanceFault {
     Refuse,
     /// The process dies: its connections are cut and new ones refused. At the end it starts again.
     Crash,
+    /// Sidecars are told to send it nothing new.
+    Drain,
+    /// Sidecars do not know of it.
+    Unlisted,
+    /// The wall clock of its host, which its sidecars read, is wrong by so many milliseconds.
+    /// Nothing on the wire comes from a wall clock: deadlines are carried as the time that is left.
+    /// So this has to change nothing.
+    ClockSkew(i64),
 }
 
 impl Fault {
-    /// The instance that it happens to; for a link the one that is called.
-    pub fn instance(&self) -> usize {
+    /// The instance that it happens to, if it is one of an instance; for a link the one that is
+    /// called.
+    pub fn instance(&self) -> Option<usize> {
         match self.kind {
-            FaultKind::Instance(place, _) => place,
-            FaultKind::Link(link, _) => link.instance,
+            FaultKind::Instance(place, _) => Some(place),
+            FaultKind::Link(link, _) => Some(link.instance),
+            FaultKind::Strangers(_) | FaultKind::Push(_) => None,
         }
     }
 
@@ -74,7 +117,7 @@ impl Fault {
     pub fn link(&self) -> Option<LinkId> {
         match self.kind {
             FaultKind::Link(link, _) => Some(link),
-            FaultKind::Instance(..) => None,
+            _ => None,
         }
     }
 
@@ -86,7 +129,7 @@ impl Fault {
     /// True when a caller, an instance by its place or the client, may notice it in its calls to an
     /// instance: when that is what goes wrong, or the link between them.
     pub fn is_seen(&self, caller: Option<usize>, instance: usize) -> bool {
-        self.instance() == instance && self.link().is_none_or(|link| link.caller == caller)
+        self.instance() == Some(instance) && self.link().is_none_or(|link| link.caller == caller)
     }
 }
 
@@ -111,7 +154,31 @@ impl fmt::Display for InstanceFault {
             InstanceFault::Errors(errors) => errors.fmt(f),
             InstanceFault::Refuse => f.write_str("refuse connections"),
             InstanceFault::Crash => f.write_str("crash"),
+            InstanceFault::Drain => f.write_str("drain"),
+            InstanceFault::Unlisted => f.write_str("not listed"),
+            InstanceFault::ClockSkew(millis) => write!(f, "clock skew: {millis:+} ms"),
         }
+    }
+}
+
+impl fmt::Display for StrangerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let d = humantime::format_duration;
+        match *self {
+            StrangerFault::Churn { every } => write!(f, "churn: a connection every {}", d(every)),
+            StrangerFault::SlowHeads { connections, every } => {
+                write!(f, "slow heads: {connections}, a byte every {}", d(every))
+            }
+        }
+    }
+}
+
+impl fmt::Display for PushFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PushFault::Configuration(_) => "another configuration",
+            PushFault::Wrong => "a wrong configuration",
+        })
     }
 }
 
@@ -138,12 +205,14 @@ impl fmt::Display for FaultKind {
         match self {
             FaultKind::Instance(_, fault) => fault.fmt(f),
             FaultKind::Link(_, fault) => fault.fmt(f),
+            FaultKind::Strangers(fault) => fault.fmt(f),
+            FaultKind::Push(fault) => fault.fmt(f),
         }
     }
 }
 
 /// One moment of a timeline.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// When.
     pub at: Duration,
@@ -156,33 +225,115 @@ pub struct Change {
 /// The moments of all faults in order. At the same instant, what is over ends before anything
 /// begins, so that one fault may follow another without a gap.
 pub fn timeline(faults: &[Fault]) -> Vec<Change> {
-    let begin = faults.iter().map(|&fault| Change { at: fault.at, fault, begins: true });
-    let end = faults
-        .iter()
-        .filter_map(|&fault| fault.until.map(|until| Change { at: until, fault, begins: false }));
+    let begin =
+        faults.iter().map(|fault| Change { at: fault.at, fault: fault.clone(), begins: true });
+    let end = faults.iter().filter_map(|fault| {
+        fault.until.map(|until| Change { at: until, fault: fault.clone(), begins: false })
+    });
     let mut changes: Vec<_> = begin.chain(end).collect();
     changes.sort_by_key(|change| (change.at, change.begins));
     changes
 }
 
+/// What faults make of what sidecars are told, in order; `configurations` are those of
+/// [`PushFault`], after the one that is in force without faults.
+pub fn pushes(faults: &[Fault], usual: &SidecarSpec, configurations: &[SidecarSpec]) -> Vec<Push> {
+    let mut pushes = Vec::new();
+    let mut push = |at, kind| pushes.push(Push { at, to: PushTo::All, kind });
+    let configure = |sidecar: &SidecarSpec| PushKind::Configure(Box::new(sidecar.clone()));
+    for fault in faults {
+        let FaultKind::Push(what) = fault.kind else { continue };
+        push(
+            fault.at,
+            match what {
+                PushFault::Configuration(place) => configure(&configurations[place]),
+                PushFault::Wrong => PushKind::Break,
+            },
+        );
+        if let Some(until) = fault.until {
+            push(until, configure(usual));
+        }
+    }
+    let mut instances: BTreeMap<usize, BTreeSet<Duration>> = BTreeMap::new();
+    for fault in faults {
+        let FaultKind::Instance(place, kind) = &fault.kind else { continue };
+        if matches!(kind, InstanceFault::Drain | InstanceFault::Unlisted) {
+            instances.entry(*place).or_default().extend([fault.at].into_iter().chain(fault.until));
+        }
+    }
+    for (place, instants) in instances {
+        // What is so from the beginning is told by a push, but for who is listed.
+        let mut before = if is_listed(faults, place) { Listing::Listed } else { Listing::Unlisted };
+        for at in instants {
+            let now = Listing::at(faults, place, at);
+            if now != before {
+                push(at, now.told(place));
+            }
+            before = now;
+        }
+    }
+    pushes.sort_by_key(|push| push.at);
+    pushes
+}
+
+/// What sidecars know of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listing {
+    Listed,
+    Draining,
+    Unlisted,
+}
+
+impl Listing {
+    fn at(faults: &[Fault], place: usize, at: Duration) -> Self {
+        let is = |kind| {
+            let this = FaultKind::Instance(place, kind);
+            faults.iter().any(|fault| fault.kind == this && fault.is_active(at))
+        };
+        if is(InstanceFault::Unlisted) {
+            Listing::Unlisted
+        } else if is(InstanceFault::Drain) {
+            Listing::Draining
+        } else {
+            Listing::Listed
+        }
+    }
+
+    fn told(self, place: usize) -> PushKind {
+        match self {
+            Listing::Listed => PushKind::List(place),
+            Listing::Draining => PushKind::Drain(place),
+            Listing::Unlisted => PushKind::Unlist(place),
+        }
+    }
+}
+
+/// Whether sidecars know of an instance when a run begins.
+pub fn is_listed(faults: &[Fault], place: usize) -> bool {
+    Listing::at(faults, place, Duration::ZERO) != Listing::Unlisted
+}
+
 impl InstanceFault {
     /// Makes it so, or ends it. `healthy` is what the backend is like without faults.
     pub fn apply(&self, begins: bool, backend: &Backend, healthy: &Settings) {
-        backend.change(|settings| match *self {
+        backend.change(|settings| match self {
             InstanceFault::Slow(time) => {
-                settings.service_time = if begins { time } else { healthy.service_time };
+                let time = if begins { time } else { &healthy.service_time };
+                settings.service_time = time.clone();
             }
             InstanceFault::SlowBy(factor) => {
-                settings.slowdown = if begins { factor } else { healthy.slowdown };
+                settings.slowdown = if begins { *factor } else { healthy.slowdown };
             }
             InstanceFault::Hang => settings.hung = begins,
             InstanceFault::HangNew => settings.hung_for_new = begins,
             InstanceFault::Pause => settings.paused = begins,
             InstanceFault::Errors(errors) => {
-                settings.errors = if begins { errors } else { healthy.errors };
+                settings.errors = if begins { errors } else { &healthy.errors }.clone();
             }
             InstanceFault::Refuse => settings.refusing = begins,
             InstanceFault::Crash => settings.up = !begins,
+            // These happen to sidecars.
+            InstanceFault::Drain | InstanceFault::Unlisted | InstanceFault::ClockSkew(_) => {}
         });
     }
 }

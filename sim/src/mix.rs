@@ -5,6 +5,8 @@
 //! by request, however differently they answer; and afterwards the target of any index can be
 //! looked up without having been recorded.
 
+use std::time::Duration;
+
 use loadgen::{Aim, Target, TargetError};
 
 /// Targets, their shares, and the seed that says which request has which.
@@ -12,6 +14,8 @@ use loadgen::{Aim, Target, TargetError};
 pub struct Mix {
     seed: u64,
     mix: loadgen::Mix,
+    /// Of each target, in order; none if there are fewer.
+    deadlines: Vec<Option<Duration>>,
 }
 
 /// Weights are whole numbers: shares are kept to a millionth of their sum.
@@ -30,7 +34,22 @@ impl Mix {
             weight: (share / sum * WHOLE).round() as u32,
             target,
         });
-        Ok(Self { seed, mix: loadgen::Mix::new(aims.collect())? })
+        Ok(Self { seed, mix: loadgen::Mix::new(aims.collect())?, deadlines: Vec::new() })
+    }
+
+    /// The same, with a deadline for each target that has one of its own: what takes longer from
+    /// its planned instant on is late.
+    #[must_use]
+    pub fn with_deadlines(self, deadlines: Vec<Option<Duration>>) -> Self {
+        Self { deadlines, ..self }
+    }
+
+    /// The deadline that the request with this index has of its own.
+    pub fn deadline_of(&self, index: u64) -> Option<Duration> {
+        if self.deadlines.is_empty() {
+            return None;
+        }
+        self.deadlines.get(self.mix.pick(self.seed, index)).copied().flatten()
     }
 
     /// The target of the request with this index in the plan.
@@ -53,6 +72,6 @@ impl From<Target> for Mix {
     /// Every request the same.
     fn from(target: Target) -> Self {
         let address = target.address();
-        Self { seed: 0, mix: loadgen::Mix::single(target, address) }
+        Self { seed: 0, mix: loadgen::Mix::single(target, address), deadlines: Vec::new() }
     }
 }

@@ -1,10 +1,14 @@
 //! How long a backend works on a request. Pure.
 //!
-//! A draw is a function of uniform numbers, one pair a request, so that strategies can be compared
-//! on the same draws. Logarithms and the like come from `libm`: the platform's own may differ in
-//! the last bit, and a simulation would then differ from machine to machine.
+//! A draw is a function of uniform numbers, one pair a request whatever the distribution, so that
+//! strategies can be compared on the same draws. Logarithms and the like come from `libm`: the
+//! platform's own may differ in the last bit, and a simulation would then differ from machine to
+//! machine.
 
-use std::f64::consts::TAU;
+mod empirical;
+mod normal;
+mod shapes;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,21 +17,26 @@ use proxy::config::fields::{duration, parse_duration, positive_duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The 99th percentile of the standard normal distribution.
-const Z99: f64 = 2.326_347_874_040_841;
+pub use empirical::Empirical;
+pub use shapes::{Hyperexponential, Lognormal, Pareto, Uniform};
+
+/// The longest draw: beyond every timeout, and far from the end of any clock.
+pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// A distribution of service times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ServiceTime {
     /// Always the same.
     Constant(#[serde(deserialize_with = "duration")] Duration),
-    /// Normal, cut off at zero.
+    /// Any time between two, each as likely as the other.
+    Uniform(Uniform),
+    /// Normal, truncated at zero: as often as the bell reaches below it, another is drawn.
     Normal {
-        /// Mean, which is the median too.
-        #[serde(deserialize_with = "duration")]
+        /// Mean of the bell, which is its median too.
+        #[serde(deserialize_with = "positive_duration")]
         mean: Duration,
-        /// Standard deviation.
+        /// Standard deviation of the bell.
         #[serde(deserialize_with = "duration")]
         sd: Duration,
     },
@@ -39,87 +48,69 @@ pub enum ServiceTime {
         #[serde(deserialize_with = "duration")]
         mean: Duration,
     },
-}
-
-/// A log-normal distribution by two of its quantiles, which people can read off a dashboard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(try_from = "RawLognormal")]
-pub struct Lognormal {
-    median: Duration,
-    p99: Duration,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct RawLognormal {
-    #[serde(deserialize_with = "positive_duration")]
-    median: Duration,
-    #[serde(deserialize_with = "positive_duration")]
-    p99: Duration,
-}
-
-impl Lognormal {
-    /// The distribution with this median, above zero, and this 99th percentile, not below it.
-    ///
-    /// # Errors
-    /// When they are not so.
-    pub fn new(median: Duration, p99: Duration) -> Result<Self, String> {
-        if median.is_zero() || p99 < median {
-            return Err("the median must be above 0 and the 99th percentile not below it".into());
-        }
-        Ok(Self { median, p99 })
-    }
-
-    fn draw(&self, uniform: [f64; 2]) -> Duration {
-        let spread = libm::log(self.p99.as_secs_f64() / self.median.as_secs_f64()) / Z99;
-        seconds(self.median.as_secs_f64() * libm::exp(spread * standard_normal(uniform)))
-    }
-}
-
-impl TryFrom<RawLognormal> for Lognormal {
-    type Error = String;
-
-    fn try_from(raw: RawLognormal) -> Result<Self, String> {
-        Self::new(raw.median, raw.p99)
-    }
+    /// Two exponential distributions, one of which is drawn from: many short times and a few long
+    /// ones, more variable than exponential.
+    Hyperexponential(Hyperexponential),
+    /// A power law: what sizes of files and of jobs tend to look like.
+    Pareto(Pareto),
+    /// Values that were measured, drawn as often as their weights say.
+    Empirical(Empirical),
 }
 
 impl ServiceTime {
     /// One service time from two independent numbers, uniform in `[0, 1)`.
     pub fn draw(&self, uniform: [f64; 2]) -> Duration {
-        match *self {
-            ServiceTime::Constant(time) => time,
-            ServiceTime::Normal { mean, sd } => {
-                seconds(mean.as_secs_f64() + sd.as_secs_f64() * standard_normal(uniform))
-            }
+        match self {
+            ServiceTime::Constant(time) => *time,
+            ServiceTime::Uniform(bounds) => bounds.draw(uniform[0]),
+            ServiceTime::Normal { mean, sd } => normal::draw(*mean, *sd, uniform),
             ServiceTime::Lognormal(lognormal) => lognormal.draw(uniform),
             ServiceTime::Exponential { mean } => {
-                seconds(-mean.as_secs_f64() * libm::log(1.0 - uniform[0]))
+                seconds(mean.as_secs_f64() * exponential(uniform[0]))
             }
+            ServiceTime::Hyperexponential(phases) => phases.draw(uniform),
+            ServiceTime::Pareto(pareto) => pareto.draw(uniform[0]),
+            ServiceTime::Empirical(empirical) => empirical.draw(uniform[0]),
+        }
+    }
+
+    /// The values that it is to be read from a file, if it is.
+    pub fn empirical_mut(&mut self) -> Option<&mut Empirical> {
+        match self {
+            ServiceTime::Empirical(empirical) => Some(empirical),
+            _ => None,
         }
     }
 }
 
-/// Box and Muller's transformation.
-fn standard_normal([radius, angle]: [f64; 2]) -> f64 {
-    libm::sqrt(-2.0 * libm::log(1.0 - radius)) * libm::cos(TAU * angle)
+/// An exponential draw of mean 1 by inversion.
+fn exponential(uniform: f64) -> f64 {
+    -libm::log(1.0 - uniform)
 }
 
-/// Whole nanoseconds, none below zero; the draws above are finite and far from the type's end.
+/// Whole nanoseconds, none below zero and none beyond [`LONGEST`].
 fn seconds(seconds: f64) -> Duration {
-    Duration::from_nanos((seconds.max(0.0) * 1e9).round() as u64)
+    Duration::from_nanos((seconds.max(0.0) * 1e9).round() as u64).min(LONGEST)
+}
+
+/// A duration as people write it.
+fn written(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
 }
 
 impl fmt::Display for ServiceTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let d = |duration: Duration| humantime::format_duration(duration).to_string();
-        match *self {
-            ServiceTime::Constant(time) => write!(f, "constant {}", d(time)),
-            ServiceTime::Normal { mean, sd } => write!(f, "normal {} ± {}", d(mean), d(sd)),
-            ServiceTime::Lognormal(Lognormal { median, p99 }) => {
-                write!(f, "lognormal, median {}, p99 {}", d(median), d(p99))
+        match self {
+            ServiceTime::Constant(time) => write!(f, "constant {}", written(*time)),
+            ServiceTime::Uniform(bounds) => bounds.fmt(f),
+            ServiceTime::Normal { mean, sd } => {
+                write!(f, "normal {} ± {}", written(*mean), written(*sd))
             }
-            ServiceTime::Exponential { mean } => write!(f, "exponential, mean {}", d(mean)),
+            ServiceTime::Lognormal(lognormal) => lognormal.fmt(f),
+            ServiceTime::Exponential { mean } => write!(f, "exponential, mean {}", written(*mean)),
+            ServiceTime::Hyperexponential(phases) => phases.fmt(f),
+            ServiceTime::Pareto(pareto) => pareto.fmt(f),
+            ServiceTime::Empirical(empirical) => empirical.fmt(f),
         }
     }
 }
@@ -127,92 +118,41 @@ impl fmt::Display for ServiceTime {
 impl FromStr for ServiceTime {
     type Err = String;
 
-    /// The short form for command lines: `10ms`, `normal:167ms,5ms` (mean and standard deviation),
-    /// `lognormal:20ms,200ms` (median and 99th percentile), `exponential:5ms` (mean).
+    /// The short form for command lines: `10ms`, `uniform:5ms,15ms`, `normal:167ms,5ms` (mean and
+    /// standard deviation), `lognormal:20ms,200ms` (median and 99th percentile),
+    /// `exponential:5ms` (mean), `hyperexponential:10ms,4` (mean and squared coefficient of
+    /// variation), `pareto:5ms,2.5` (minimum and exponent).
     fn from_str(text: &str) -> Result<Self, String> {
+        let unknown = || {
+            format!(
+                "`{text}` is not a service time; write 10ms, uniform:MIN,MAX, normal:MEAN,SD, \
+                 lognormal:MEDIAN,P99, exponential:MEAN, hyperexponential:MEAN,SCV or \
+                 pareto:MIN,EXPONENT"
+            )
+        };
         let (kind, values) = text.split_once(':').unwrap_or(("constant", text));
+        if let Some((time, number)) = values.split_once(',')
+            && matches!(kind, "hyperexponential" | "pareto")
+        {
+            let time = parse_duration(time)?;
+            let number = number.parse().map_err(|_| unknown())?;
+            return match kind {
+                "pareto" => Pareto::new(time, number, None).map(Self::Pareto),
+                _ => Hyperexponential::new(time, number).map(Self::Hyperexponential),
+            };
+        }
         let values: Vec<_> = values.split(',').map(parse_duration).collect::<Result<_, _>>()?;
         match (kind, values.as_slice()) {
             ("constant", &[time]) => Ok(Self::Constant(time)),
+            ("uniform", &[min, max]) => Uniform::new(min, max).map(Self::Uniform),
+            ("normal", &[mean, _]) if mean.is_zero() => Err("the mean must be above 0".to_owned()),
             ("normal", &[mean, sd]) => Ok(Self::Normal { mean, sd }),
             ("lognormal", &[median, p99]) => Lognormal::new(median, p99).map(Self::Lognormal),
             ("exponential", &[mean]) => Ok(Self::Exponential { mean }),
-            _ => Err(format!(
-                "`{text}` is not a service time; write 10ms, normal:MEAN,SD, \
-                 lognormal:MEDIAN,P99 or exponential:MEAN"
-            )),
+            _ => Err(unknown()),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proxy::rng::stream;
-    use rand::RngExt as _;
-
-    use super::*;
-
-    fn ms(n: u64) -> Duration {
-        Duration::from_millis(n)
-    }
-
-    /// Sorted draws in milliseconds.
-    fn draws(of: ServiceTime) -> Vec<f64> {
-        let mut rng = stream(1, "test");
-        let mut draws: Vec<_> =
-            (0..100_000).map(|_| of.draw(rng.random()).as_secs_f64() * 1e3).collect();
-        draws.sort_by(f64::total_cmp);
-        draws
-    }
-
-    fn near(value: f64, wanted: f64) {
-        assert!((value / wanted - 1.0).abs() < 0.02, "{value} is not within 2 % of {wanted}");
-    }
-
-    fn mean(draws: &[f64]) -> f64 {
-        draws.iter().sum::<f64>() / draws.len() as f64
-    }
-
-    #[test]
-    fn draws_follow_their_distribution() {
-        let quantile = |draws: &[f64], q: f64| draws[(draws.len() as f64 * q) as usize];
-        let exponential = draws(ServiceTime::Exponential { mean: ms(10) });
-        near(mean(&exponential), 10.0);
-        near(quantile(&exponential, 0.5), 10.0 * 2f64.ln());
-        let normal = draws(ServiceTime::Normal { mean: ms(167), sd: ms(5) });
-        near(mean(&normal), 167.0);
-        near(quantile(&normal, 0.99) - 167.0, 5.0 * Z99);
-        let lognormal = draws("lognormal:20ms,200ms".parse().unwrap());
-        near(quantile(&lognormal, 0.5), 20.0);
-        near(quantile(&lognormal, 0.99), 200.0);
-    }
-
-    #[test]
-    fn a_normal_time_is_never_negative() {
-        let draws = draws(ServiceTime::Normal { mean: ms(1), sd: ms(10) });
-        assert_eq!(draws.first(), Some(&0.0));
-    }
-
-    #[test]
-    fn the_extreme_draws_are_finite() {
-        for uniform in [[0.0, 0.0], [1.0 - f64::EPSILON / 2.0; 2]] {
-            for of in ["10ms", "normal:10ms,5ms", "lognormal:10ms,50ms", "exponential:10ms"] {
-                let of: ServiceTime = of.parse().unwrap();
-                assert!(of.draw(uniform) < Duration::from_secs(60), "{of}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_short_form_is_read_or_explained() {
-        assert_eq!("10ms".parse(), Ok(ServiceTime::Constant(ms(10))));
-        assert_eq!(
-            "normal:167ms,5ms".parse(),
-            Ok(ServiceTime::Normal { mean: ms(167), sd: ms(5) })
-        );
-        for wrong in ["", "ten", "normal:5ms", "gamma:5ms", "lognormal:9ms,3ms", "lognormal:0s,1s"]
-        {
-            assert!(wrong.parse::<ServiceTime>().is_err(), "{wrong}");
-        }
-    }
-}
+mod tests;

@@ -5,13 +5,16 @@
 //! and the latency of its links.
 //!
 //! There are three hosts, whatever the size of the world: one of the client, one of all sidecars
-//! and one of all backends, told apart by port. The cost of a tick grows with the cube of the
+//! and one of all backends, told apart by port; and a fourth if strangers take part. The cost of a tick grows with the cube of the
 //! hosts, and nothing that is modelled belongs to a host: a crash is that of a process, and is
 //! played inside its host.
 
 mod hosts;
 mod sayings;
 mod sidecars;
+mod strangers;
+mod wall_clock;
+mod ways;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -25,15 +28,16 @@ use loadgen::Sample;
 use self::hosts::add_client;
 use self::sidecars::Sidecars;
 use crate::backend::{Backend, Identity, LogEntry, Settings};
-use crate::fault::{Change, Fault, FaultKind, timeline};
+use crate::fault::{Change, Fault, FaultKind, InstanceFault, timeline};
 use crate::trace::Trace;
-use crate::world::{LoadSpec, RunResult, SimError, WorldSpec};
+use crate::world::{BackendSpec, LoadSpec, RunResult, ServiceSpec, SimError, WorldSpec};
 
 /// The engine in records.
 pub const ENGINE: &str = "turmoil 0.7.2, 1 ms ticks";
 
 /// Names that the engine gives to hosts.
-pub const HOST_NAMES: [&str; 3] = [hosts::CLIENT, hosts::SIDECARS, hosts::BACKENDS];
+pub const HOST_NAMES: [&str; 4] =
+    [hosts::CLIENT, hosts::SIDECARS, hosts::BACKENDS, strangers::STRANGERS];
 
 /// Simulated time after the plan in which answers still count; then they are unfinished. Longer
 /// than any timeout that a scenario may set is waited in vain, so the timeout is added.
@@ -72,26 +76,35 @@ fn check(spec: &WorldSpec) -> Result<(), SimError> {
         )));
     }
     let backends = spec.backends().count();
-    if spec.services.iter().any(|service| service.instances.is_empty()) || backends == 0 {
-        return impossible("each service needs an instance, and the client a service to call");
+    let listed = |service: &ServiceSpec| service.instances.iter().any(|instance| instance.listed);
+    if !spec.services.iter().all(listed) || backends == 0 {
+        return impossible(
+            "each service needs a listed instance, and the client a service to call",
+        );
     }
     if backends > hosts::MOST_BACKENDS {
         return impossible("there are more backends than ports");
+    }
+    if spec.load.clients == 0 {
+        return impossible("there is no client");
     }
     if sidecars::count(spec) > sidecars::MOST_SIDECARS {
         return impossible("there are more sidecars than ports");
     }
     let places = spec.services.iter().enumerate();
     let forward = |to: &usize, from: usize| *to > from && *to < spec.services.len();
-    if !places.clone().all(|(from, service)| service.calls.iter().all(|to| forward(to, from))) {
+    if !places.clone().all(|(from, service)| service.called().iter().all(|to| forward(to, from))) {
         return impossible("a service can only call one that stands later in the list");
     }
-    if spec.faults.iter().any(|fault| fault.instance() >= backends) {
+    if spec.faults.iter().filter_map(Fault::instance).any(|place| place >= backends) {
         return impossible("a fault happens to a backend that is not there");
     }
     let links: BTreeSet<_> = sidecars::links(spec).collect();
     if !spec.faults.iter().filter_map(Fault::link).all(|link| links.contains(&link)) {
         return impossible("a fault happens to a link between two that do not talk");
+    }
+    if spec.pushes.iter().any(|push| push.kind.backend().is_some_and(|place| place >= backends)) {
+        return impossible("a push is about a backend that is not there");
     }
     Ok(())
 }
@@ -102,6 +115,7 @@ struct World {
     backends: Vec<(Backend, Shared<LogEntry>)>,
     sidecars: Sidecars,
     samples: Rc<RefCell<Vec<Sample>>>,
+    strangers: strangers::Books,
     trace: Trace,
 }
 
@@ -116,14 +130,17 @@ impl World {
             let log = Shared::default();
             let sink = logging_sink(&backend.name, log.clone(), trace.clone());
             let calls = sidecars.calls_of(spec, place, service)?;
-            let identity = Identity { name: backend.name.clone(), seed: spec.seed, calls };
-            backends.push((Backend::new(identity, backend.settings, sink), log));
+            let BackendSpec { name, settings, body, .. } = backend.clone();
+            let identity = Identity { name, seed: spec.seed, calls, body };
+            backends.push((Backend::new(identity, settings, sink), log));
         }
         hosts::add_backends(&mut sim, backends.iter().map(|(backend, _)| backend.clone()));
         sidecars.add_to(&mut sim);
-        let samples = Rc::new(RefCell::new(Vec::with_capacity(spec.load.plan.len() as usize)));
+        let samples = Rc::new(RefCell::new(Vec::with_capacity(expected_samples(spec))));
         add_client(&mut sim, &spec.load, samples.clone(), trace.clone());
-        Ok(Self { sim, backends, sidecars, samples, trace })
+        let strangers = strangers::Books::default();
+        strangers::add(&mut sim, spec, &strangers, &trace);
+        Ok(Self { sim, backends, sidecars, samples, strangers, trace })
     }
 
     fn run(
@@ -131,12 +148,26 @@ impl World {
         spec: &WorldSpec,
         keep_going: impl Fn() -> bool,
     ) -> Result<Option<RunResult>, SimError> {
-        let healthy: Vec<_> = spec.backends().map(|backend| backend.settings).collect();
+        let healthy: Vec<_> = spec.backends().map(|backend| backend.settings.clone()).collect();
         let mut changes = timeline(&spec.faults).into_iter().peekable();
+        let mut pushes: Vec<_> = spec.pushes.iter().collect();
+        pushes.sort_by_key(|push| push.at);
+        let mut pushes = pushes.into_iter().peekable();
+        let mut steps = capacity_steps(spec).into_iter().peekable();
         loop {
             let now = self.sim.elapsed();
+            while let Some((_, place, capacity)) = steps.next_if(|(at, ..)| *at <= now) {
+                let backend = &self.backends[place].0;
+                backend.change(|settings| settings.capacity = capacity);
+                self.trace.add(format_args!("capacity {} {capacity} {now:?}", backend.name()));
+            }
             while let Some(change) = changes.next_if(|change| change.at <= now) {
                 self.make(&change, &healthy, now);
+            }
+            while let Some(push) = pushes.next_if(|push| push.at <= now) {
+                self.sidecars.push(push);
+                let (kind, to, about) = (&push.kind, push.to, push.kind.backend());
+                self.trace.add(format_args!("push {kind} {about:?} {to:?} {now:?}"));
             }
             if self.sim.step().map_err(|error| SimError::Engine(error.to_string()))? {
                 let result = self.finish(spec);
@@ -152,16 +183,22 @@ impl World {
     fn make(&mut self, change: &Change, healthy: &[Settings], now: Duration) {
         let Change { fault, begins, .. } = change;
         let backend = |place: usize| &self.backends[place].0;
-        let name = match fault.kind {
+        let name = match &fault.kind {
             FaultKind::Instance(place, kind) => {
-                kind.apply(*begins, backend(place), &healthy[place]);
-                backend(place).name().to_owned()
+                kind.apply(*begins, backend(*place), &healthy[*place]);
+                if let InstanceFault::ClockSkew(millis) = kind {
+                    self.sidecars.skew(*place, if *begins { *millis } else { 0 });
+                }
+                backend(*place).name().to_owned()
             }
             // The link itself has known of it from the beginning.
             FaultKind::Link(link, _) => {
                 let caller = link.caller.map_or(hosts::CLIENT, |place| backend(place).name());
                 format!("{caller}/{}", backend(link.instance).name())
             }
+            FaultKind::Strangers(_) => strangers::STRANGERS.to_owned(),
+            // What sidecars are told stands in the world beside its faults.
+            FaultKind::Push(_) => hosts::SIDECARS.to_owned(),
         };
         self.trace.add(format_args!("fault {name} {} {begins} {now:?}", fault.kind));
     }
@@ -204,10 +241,12 @@ impl World {
         });
         RunResult {
             logs: logs.collect(),
+            calls: self.backends.iter().map(|(backend, _)| backend.calls_made()).collect(),
             probes: self.backends.iter().map(|(backend, _)| backend.probes()).collect(),
             samples: self.samples.take(),
             mix: spec.load.mix.clone(),
             faults: spec.faults.clone(),
+            strangers: *self.strangers.lock().unwrap_or_else(PoisonError::into_inner),
             sidecars: self.sidecars.books(),
             flagged: self.sidecars.flagged(),
             sidecar_events: self.sidecars.events(),
@@ -217,6 +256,22 @@ impl World {
             fingerprint: self.trace.fingerprint(),
         }
     }
+}
+
+/// How many there will be; for a closed loop, which nobody can count beforehand, none.
+fn expected_samples(spec: &WorldSpec) -> usize {
+    if spec.load.plan.is_counted() { spec.load.plan.len() as usize } else { 0 }
+}
+
+/// All changes of capacity in order: when, of which backend, to what.
+fn capacity_steps(spec: &WorldSpec) -> Vec<(Duration, usize, f64)> {
+    let backends = spec.backends().enumerate();
+    let steps = backends.flat_map(|(place, backend)| {
+        backend.capacity.iter().map(move |step| (step.at, place, step.capacity))
+    });
+    let mut steps: Vec<_> = steps.collect();
+    steps.sort_by_key(|(at, place, _)| (*at, *place));
+    steps
 }
 
 fn builder(spec: &WorldSpec) -> turmoil::Builder {

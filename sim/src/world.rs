@@ -1,17 +1,20 @@
 //! What there is in a simulated world, and what is left when its run is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode};
 use loadgen::Sample;
 use loadgen::plan::Plan;
-use proxy::config::{Balance, ClusterConfig, RouteConfig};
+use proxy::config::{Balance, ClusterConfig, ListenerConfig, RouteConfig};
 
 use crate::backend::{LogEntry, Settings};
 use crate::fault::Fault;
 use crate::mix::Mix;
+use crate::push::Push;
 use crate::trace::Fingerprint;
 
 /// A world before its run.
@@ -29,9 +32,25 @@ pub struct WorldSpec {
     pub load: LoadSpec,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// What sidecars are told while they run; at the same instant, in this order.
+    pub pushes: Vec<Push>,
 }
 
 impl WorldSpec {
+    /// A world in which nothing goes wrong: seed 1, links of 1 ms.
+    pub fn new(services: Vec<ServiceSpec>, sidecar: SidecarSpec, load: LoadSpec) -> Self {
+        let link_latency = Duration::from_millis(1);
+        Self {
+            seed: 1,
+            link_latency,
+            services,
+            sidecar,
+            load,
+            faults: Vec::new(),
+            pushes: Vec::new(),
+        }
+    }
+
     /// All instances: those of the first service, then those of the second, ….
     pub fn backends(&self) -> impl Iterator<Item = &BackendSpec> {
         self.services.iter().flat_map(|service| &service.instances)
@@ -51,10 +70,40 @@ pub struct ServiceSpec {
     pub name: String,
     /// Its instances.
     pub instances: Vec<BackendSpec>,
-    /// The places in [`WorldSpec::services`] of those that an instance calls for each request, one
-    /// after the other, each through its own sidecar; all of them later in the list than this one,
-    /// so that no request runs in a circle.
-    pub calls: Vec<usize>,
+    /// What an instance asks of other services for each request, through its own sidecar: group
+    /// after group, those of a group at once.
+    pub calls: Vec<Vec<CallSpec>>,
+}
+
+impl ServiceSpec {
+    /// The places of the services that it calls, each once, in order.
+    pub fn called(&self) -> BTreeSet<usize> {
+        self.calls.iter().flatten().map(|call| call.service).collect()
+    }
+}
+
+/// A call of another service.
+#[derive(Clone, Debug)]
+pub struct CallSpec {
+    /// The place of the service in [`WorldSpec::services`]: later than the caller's, so that no
+    /// request runs in a circle.
+    pub service: usize,
+    /// How often it is made, one after the other.
+    pub times: NonZeroU32,
+    /// Its method; that of the request it is made for if `None`.
+    pub method: Option<Method>,
+    /// What is asked for.
+    pub path: PathAndQuery,
+    /// The probability that it is made, each time; 1 for always.
+    pub share: f64,
+}
+
+impl CallSpec {
+    /// `GET /` or the like, once for each request.
+    pub fn once(service: usize) -> Self {
+        let (times, path) = (NonZeroU32::MIN, PathAndQuery::from_static("/"));
+        Self { service, times, method: None, path, share: 1.0 }
+    }
 }
 
 /// An instance.
@@ -66,6 +115,29 @@ pub struct BackendSpec {
     pub settings: Settings,
     /// What sidecars are told about it beside its address.
     pub endpoint: EndpointSpec,
+    /// Whether sidecars know of it from the start; else from a [`crate::PushKind::List`] on.
+    pub listed: bool,
+    /// How its capacity changes in time, which no sidecar is told.
+    pub capacity: Vec<CapacityStep>,
+    /// What it answers if all goes well; a line with its name if `None`.
+    pub body: Option<Bytes>,
+}
+
+impl BackendSpec {
+    /// An instance of which there is nothing special to say.
+    pub fn new(name: impl Into<String>, settings: Settings) -> Self {
+        let (endpoint, capacity) = (EndpointSpec::default(), Vec::new());
+        Self { name: name.into(), settings, endpoint, listed: true, capacity, body: None }
+    }
+}
+
+/// A change of the speed at which an instance works.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CapacityStep {
+    /// When, from the start of the run.
+    pub at: Duration,
+    /// The capacity from then on: [`Settings::capacity`].
+    pub capacity: f64,
 }
 
 /// What sidecars are told about an instance beside its address; what is absent is not said.
@@ -88,6 +160,8 @@ pub struct SidecarSpec {
     pub cluster: ClusterConfig,
     /// The route to it, but for the cluster's name.
     pub route: RouteConfig,
+    /// The listener, but for its name and its address. A push does not change it.
+    pub listener: ListenerConfig,
 }
 
 impl SidecarSpec {
@@ -97,11 +171,12 @@ impl SidecarSpec {
         Self {
             cluster: ClusterConfig::new("service", Vec::new(), balance),
             route: RouteConfig::all_to("service", timeout),
+            listener: ListenerConfig::new("outbound", ([0, 0, 0, 0], 0).into()),
         }
     }
 }
 
-/// The client.
+/// The client, or several.
 #[derive(Clone, Debug)]
 pub struct LoadSpec {
     /// When it sends.
@@ -112,8 +187,11 @@ pub struct LoadSpec {
     pub deadline: Option<Duration>,
     /// The client cancels a request this long after it sent it.
     pub timeout: Duration,
-    /// Requests that it has in flight at most.
+    /// Requests that are in flight at most.
     pub max_connections: usize,
+    /// Clients that share the plan, request by request in turn, each through a sidecar of its own
+    /// that knows nothing of the others'. At least 1.
+    pub clients: usize,
 }
 
 /// What a run left behind: the client's record, the backends' logs, and what the sidecars say.
@@ -125,9 +203,13 @@ pub struct RunResult {
     pub mix: Mix,
     /// What went wrong.
     pub faults: Vec<Fault>,
+    /// What those saw who called beside the client.
+    pub strangers: StrangerBooks,
     /// The log of each backend, in the order of [`WorldSpec::backends`]: complete entries in the
     /// order in which they ended, then those that were still being worked on.
     pub logs: Vec<Vec<LogEntry>>,
+    /// For each backend, how often it has begun to call each service, by the services' places.
+    pub calls: Vec<BTreeMap<usize, u64>>,
     /// For each backend, how often it was asked for its load or its health, which is in no log.
     pub probes: Vec<u64>,
     /// What the sidecars say they did: the client's first, then those of the instances that call,
@@ -161,7 +243,7 @@ pub struct SidecarBooks {
     pub service: usize,
     /// Requests received.
     pub requests: u64,
-    /// Attempts placed on each of the service's instances.
+    /// Attempts placed on each of the service's instances, listed now or not.
     pub placed: Vec<u64>,
     /// How many of those were repetitions of a request after a failure.
     pub retries: u64,
@@ -171,6 +253,17 @@ pub struct SidecarBooks {
     pub most_ejected: usize,
     /// What does not add up in its own books.
     pub imbalance: Option<String>,
+}
+
+/// What became of the connections of [`crate::FaultKind::Strangers`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StrangerBooks {
+    /// Connections that were opened.
+    pub opened: u64,
+    /// Connections that were refused.
+    pub refused: u64,
+    /// Connections that the sidecar closed before the stranger did.
+    pub cut: u64,
 }
 
 /// An answer that carried response flags.

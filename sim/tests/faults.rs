@@ -6,12 +6,13 @@ use std::time::Duration;
 use loadgen::{Arrivals, Outcome, Plan, Sample, Target};
 use proxy::config::Balance;
 use sim::backend::{End, Settings};
+use sim::fault::pushes;
 use sim::link::{LinkFault, LinkFaultKind, Way};
 use sim::turmoil_engine::run;
-use sim::world::{EndpointSpec, LoadSpec, SidecarSpec};
+use sim::world::{LoadSpec, SidecarSpec};
 use sim::{
-    BackendSpec, Fault, FaultKind, InstanceFault, LinkId, RunResult, ServiceSpec, ServiceTime,
-    WorldSpec,
+    BackendSpec, CallSpec, Fault, FaultKind, InstanceFault, LinkId, PushFault, RunResult,
+    ServiceSpec, ServiceTime, StrangerFault, WorldSpec,
 };
 
 fn ms(n: u64) -> Duration {
@@ -20,10 +21,8 @@ fn ms(n: u64) -> Duration {
 
 /// A service of `count` instances of 10 ms that calls nobody.
 fn service(name: &str, count: usize) -> ServiceSpec {
-    let instance = |n| BackendSpec {
-        name: format!("{name}-{n}"),
-        settings: Settings::healthy(ServiceTime::Constant(ms(10))),
-        endpoint: EndpointSpec::default(),
+    let instance = |n| {
+        BackendSpec::new(format!("{name}-{n}"), Settings::healthy(ServiceTime::Constant(ms(10))))
     };
     ServiceSpec {
         name: name.to_owned(),
@@ -37,20 +36,23 @@ fn service(name: &str, count: usize) -> ServiceSpec {
 fn spec(backends: usize, faults: Vec<Fault>) -> WorldSpec {
     let mut sidecar = SidecarSpec::new(Balance::parse("round_robin").unwrap(), ms(5000));
     sidecar.cluster.outlier.enabled = false;
+    sidecar.cluster.slow_start.window = ms(0);
     sidecar.cluster.connect_timeout = ms(4000);
     sidecar.route.retry.max_retries = 0;
     WorldSpec {
         seed: 1,
         link_latency: ms(1),
         services: vec![service("web", backends)],
-        sidecar,
         load: LoadSpec {
             plan: Plan::new(Arrivals::Constant, 100.0, ms(4000), 1).unwrap(),
             mix: Target::from_url("http://web/").unwrap().into(),
             deadline: None,
             timeout: ms(10_000),
             max_connections: 1000,
+            clients: 1,
         },
+        pushes: pushes(&faults, &sidecar, &[]),
+        sidecar,
         faults,
     }
 }
@@ -224,7 +226,7 @@ fn a_crash_and_a_black_hole_compose() {
 #[test]
 fn an_instance_that_calls_has_links_of_its_own() {
     let mut spec = spec(2, vec![]);
-    spec.services[0].calls = vec![1];
+    spec.services[0].calls = vec![vec![CallSpec::once(1)]];
     spec.services.push(service("db", 1));
     let delay = LinkFaultKind::Delay { latency: ms(50), jitter: ms(0) };
     let link = LinkId { caller: Some(1), instance: 2 };
@@ -266,4 +268,116 @@ fn a_link_between_two_that_do_not_talk_is_refused() {
     spec.faults = vec![Fault { at: ms(0), until: None, kind: FaultKind::Link(link, hole) }];
     let error = run(&spec, || true).unwrap_err();
     assert!(error.to_string().contains("do not talk"), "{error}");
+}
+
+#[test]
+fn an_instance_that_is_drained_before_it_stops_loses_nothing() {
+    let stop = |drained: bool| {
+        let mut faults = vec![fault(0, 1500, 2500, InstanceFault::Crash)];
+        if drained {
+            faults.push(fault(0, 1000, 2500, InstanceFault::Drain));
+        }
+        let mut spec = spec(2, faults);
+        let time = ServiceTime::Constant(ms(100));
+        spec.services[0].instances.iter_mut().for_each(|i| i.settings.service_time = time.clone());
+        finish(&spec)
+    };
+    let result = stop(true);
+    assert!(all_ok(&result));
+    assert_eq!(arrived(&result, 0, 1005, 2500), 0, "nothing new");
+    let ended = result.logs[0].iter().filter(|e| e.end.unwrap().1 > ms(1005)).count();
+    assert!(ended > 8, "what was there was answered");
+    assert!(arrived(&result, 0, 2500, 4000) > 60, "and it is back");
+    assert!(!all_ok(&stop(false)), "bad manners are noticed");
+}
+
+#[test]
+fn who_is_not_listed_gets_nothing_until_it_is() {
+    let mut faults = vec![fault(1, 0, 2000, InstanceFault::Unlisted)];
+    faults.push(fault(1, 0, 2000, InstanceFault::Crash));
+    faults.push(fault(0, 3000, 9000, InstanceFault::Unlisted));
+    let mut spec = spec(2, faults);
+    spec.services[0].instances[1].listed = sim::fault::is_listed(&spec.faults, 1);
+    let result = finish(&spec);
+    assert!(all_ok(&result));
+    assert_eq!(arrived(&result, 1, 0, 2000), 0);
+    let share = arrived(&result, 1, 2000, 3000);
+    assert!((48..=52).contains(&share), "half of them: {share}");
+    assert_eq!(arrived(&result, 0, 3005, 4000), 0);
+}
+
+#[test]
+fn a_pushed_configuration_is_in_force_while_it_lasts() {
+    let mut spec = spec(1, vec![]);
+    let mut other = spec.sidecar.clone();
+    other.route.timeout = ms(5);
+    let push = FaultKind::Push(PushFault::Configuration(0));
+    spec.faults = vec![Fault { at: ms(1000), until: Some(ms(2000)), kind: push }];
+    spec.pushes = pushes(&spec.faults, &spec.sidecar, &[other]);
+    let result = finish(&spec);
+    let late: Vec<_> =
+        result.samples.iter().filter(|s| s.status == Some(504)).map(|s| s.planned).collect();
+    assert!((98..=101).contains(&late.len()), "{}", late.len());
+    assert!(late.iter().all(|at| (ms(998)..ms(2000)).contains(at)));
+    // One that is wrong is refused, and changes nothing.
+    let wrong = FaultKind::Push(PushFault::Wrong);
+    spec.faults = vec![Fault { at: ms(1000), until: None, kind: wrong }];
+    spec.pushes = pushes(&spec.faults, &spec.sidecar, &[]);
+    let result = finish(&spec);
+    assert!(all_ok(&result));
+    assert!(result.sidecar_events.iter().any(|event| event.kind.contains("refused")));
+}
+
+#[test]
+fn strangers_come_and_go_and_others_do_not_notice() {
+    let of_strangers =
+        |kind| Fault { at: ms(500), until: Some(ms(3500)), kind: FaultKind::Strangers(kind) };
+    let churn = of_strangers(StrangerFault::Churn { every: ms(10) });
+    let slow = StrangerFault::SlowHeads { connections: 50, every: ms(100) };
+    let undisturbed = longest(&finish(&spec(1, vec![])), 100, 4000);
+    let result = finish(&spec(1, vec![churn.clone(), of_strangers(slow)]));
+    assert!(all_ok(&result));
+    let strangers = result.strangers;
+    assert!((345..=351).contains(&strangers.opened), "{strangers:?}");
+    assert_eq!((strangers.refused, strangers.cut), (0, 0));
+    assert!(longest(&result, 100, 4000) <= undisturbed + 2);
+    assert_eq!(result.sidecars[0].requests, 400, "a head without an end is no request");
+    let again = finish(&spec(1, vec![churn, of_strangers(slow)]));
+    assert_eq!(result.fingerprint, again.fingerprint);
+}
+
+#[test]
+fn a_head_that_takes_too_long_is_cut() {
+    let slow = StrangerFault::SlowHeads { connections: 3, every: ms(1000) };
+    let kind = FaultKind::Strangers(slow);
+    let mut spec = spec(1, vec![Fault { at: ms(0), until: None, kind }]);
+    // The sidecar's limit on a head is a minute at most.
+    spec.load.plan = Plan::new(Arrivals::Constant, 1.0, ms(70_000), 1).unwrap();
+    let result = finish(&spec);
+    assert!(all_ok(&result));
+    assert!(result.strangers.cut >= 3 && result.strangers.opened >= 6, "{:?}", result.strangers);
+}
+
+#[test]
+fn a_clock_that_is_wrong_changes_nothing() {
+    let skewed = |millis: i64| {
+        let mut spec = spec(2, vec![]);
+        spec.services[0].calls = vec![vec![CallSpec::once(1)]];
+        spec.services.push(service("db", 2));
+        // About as long as it takes, so that some are in time and some are not.
+        spec.sidecar.route.timeout = ms(32);
+        let db = &mut spec.services[1].instances;
+        db.iter_mut().for_each(|i| {
+            i.settings.service_time = ServiceTime::Exponential { mean: ms(10) };
+        });
+        let skew = InstanceFault::ClockSkew(millis);
+        spec.faults = vec![fault(0, 0, 3000, skew.clone()), fault(1, 1000, 4000, skew)];
+        let result = finish(&spec);
+        let ends: Vec<_> = result.samples.iter().map(|s| (s.index, s.finished, s.status)).collect();
+        (ends, result.logs)
+    };
+    let right = skewed(0);
+    let late = right.0.iter().filter(|(_, _, status)| *status == Some(504)).count();
+    assert!((20..380).contains(&late), "{late}");
+    assert!(right == skewed(5000) && right == skewed(-5000));
 }

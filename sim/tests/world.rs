@@ -13,10 +13,10 @@ use sim::backend::{
 use sim::clock::Clock;
 use sim::mix::Mix;
 use sim::turmoil_engine::run;
-use sim::world::{EndpointSpec, LoadSpec, SidecarSpec};
+use sim::world::{LoadSpec, SidecarSpec};
 use sim::{
-    Backend, BackendSpec, Fault, FaultKind, InstanceFault, RunResult, ServiceSpec, ServiceTime,
-    WorldSpec,
+    Backend, BackendSpec, CallSpec, Fault, FaultKind, InstanceFault, RunResult, ServiceSpec,
+    ServiceTime, WorldSpec,
 };
 
 fn ms(n: u64) -> Duration {
@@ -41,11 +41,8 @@ fn get() -> Target {
 
 /// A service of `count` instances of 10 ms that calls nobody.
 fn service(name: &str, count: usize) -> ServiceSpec {
-    let instance = |n| BackendSpec {
-        name: format!("{name}-{n}"),
-        settings: Settings::healthy(ServiceTime::Constant(ms(10))),
-        endpoint: EndpointSpec::default(),
-    };
+    let settings = Settings::healthy(ServiceTime::Constant(ms(10)));
+    let instance = |n| BackendSpec::new(format!("{name}-{n}"), settings.clone());
     ServiceSpec {
         name: name.to_owned(),
         instances: (0..count).map(instance).collect(),
@@ -66,8 +63,10 @@ fn spec(backends: usize) -> WorldSpec {
             deadline: None,
             timeout: Duration::from_secs(10),
             max_connections: 1000,
+            clients: 1,
         },
         faults: vec![],
+        pushes: vec![],
     }
 }
 
@@ -235,6 +234,19 @@ fn strategies_are_compared_on_the_same_arrivals_and_draws() {
     assert_eq!(worked("round_robin"), worked("peak_ewma"));
 }
 
+/// Half of the attempts fail, and not half of the requests all of theirs: 1/16 of 300 fail four
+/// times, give or take four deviations.
+#[test]
+fn each_attempt_has_a_draw_of_its_own() {
+    let mut spec = spec(4);
+    set(&mut spec, |settings| settings.errors = Errors::at_rate(0.5));
+    spec.sidecar.route.retry.max_retries = 3;
+    spec.sidecar.cluster.retry_budget.min_per_second = 1_000_000;
+    let result = finish(&spec);
+    let failed = statuses(&result, 500);
+    assert!((2..=36).contains(&failed), "{failed}");
+}
+
 #[test]
 fn which_requests_are_posts_is_the_same_for_every_strategy() {
     let mut spec = spec(2);
@@ -252,7 +264,7 @@ fn which_requests_are_posts_is_the_same_for_every_strategy() {
 fn an_error_has_the_status_and_the_time_that_it_is_given() {
     let mut spec = spec(1);
     let time = Some(ServiceTime::Constant(ms(1)));
-    let errors = Errors { rate: 1.0, status: StatusCode::SERVICE_UNAVAILABLE, time };
+    let errors = Errors { status: StatusCode::SERVICE_UNAVAILABLE, time, ..Errors::at_rate(1.0) };
     spec.faults = vec![fault(0, 1000, 2000, InstanceFault::Errors(errors))];
     let result = finish(&spec);
     assert!((95..=101).contains(&statuses(&result, 503)), "{}", statuses(&result, 503));
@@ -291,7 +303,7 @@ fn a_full_queue_is_answered_at_once_and_a_queue_with_room_is_not() {
 #[test]
 fn work_after_a_restart_is_slow_and_warms_up() {
     let mut spec = spec(1);
-    let cold = ColdStart { factor: 5.0, over: Duration::from_secs(1) };
+    let cold = ColdStart { factor: 5.0, over: Duration::from_secs(1), at_start: false };
     set(&mut spec, |settings| settings.cold_start = Some(cold));
     spec.faults = vec![fault(0, 500, 1000, InstanceFault::Crash)];
     let result = finish(&spec);
@@ -335,7 +347,7 @@ fn two_hops(work: u64, limit: u64) -> WorldSpec {
     let mut spec = spec(2);
     let mut db = service("db", 2);
     db.instances.iter_mut().for_each(|i| i.settings.service_time = ServiceTime::Constant(ms(work)));
-    spec.services[0].calls = vec![1];
+    spec.services[0].calls = vec![vec![CallSpec::once(1)]];
     spec.services.push(db);
     spec.sidecar.route.timeout = ms(limit);
     spec
@@ -380,7 +392,7 @@ fn what_goes_wrong_behind_a_service_is_answered_and_given_up() {
 #[test]
 fn a_world_that_runs_in_a_circle_is_refused() {
     let mut spec = two_hops(20, 5000);
-    spec.services[1].calls = vec![0];
+    spec.services[1].calls = vec![vec![CallSpec::once(0)]];
     let error = run(&spec, || true).unwrap_err();
     assert!(error.to_string().contains("later in the list"), "{error}");
 }
@@ -393,7 +405,7 @@ async fn ask(backend: &Backend, path: &str) -> http::Response<http_body_util::Fu
 }
 
 fn lone_backend() -> Backend {
-    let identity = Identity { name: "web-0".to_owned(), seed: 1, calls: vec![] };
+    let identity = Identity { name: "web-0".to_owned(), seed: 1, calls: vec![], body: None };
     let settings = Settings::healthy(ServiceTime::Constant(ms(10)));
     Backend::new(identity, settings, Box::new(|_| {}))
 }
@@ -434,4 +446,20 @@ async fn health_follows_errors_and_hangs() {
     let hung = tokio::time::timeout(Duration::from_secs(60), ask(&backend, HEALTH_PATH)).await;
     assert!(hung.is_err(), "a hung process answers nobody");
     assert!(backend.in_work().is_empty(), "probes are in no log");
+}
+
+#[test]
+fn clients_share_a_plan_and_each_has_a_sidecar_of_its_own() {
+    let mut spec = spec(3);
+    spec.load.clients = 4;
+    let result = finish(&spec);
+    let planned = spec.load.plan.len();
+    let mut indexes: Vec<_> = result.samples.iter().map(|sample| sample.index).collect();
+    indexes.sort_unstable();
+    assert_eq!(indexes, (0..planned).collect::<Vec<_>>());
+    assert!(result.samples.iter().all(|sample| sample.outcome == Outcome::Ok));
+    let received: Vec<_> = result.sidecars.iter().map(|books| books.requests).collect();
+    assert_eq!(received.len(), 4);
+    assert!(received.iter().all(|received| received.abs_diff(planned / 4) <= 1), "{received:?}");
+    assert_eq!(result.fingerprint, finish(&spec).fingerprint);
 }

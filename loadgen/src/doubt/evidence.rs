@@ -102,12 +102,13 @@ impl Evidence<'_> {
             doubts.push(Doubt::Skipped { skipped: books.skipped, planned: books.planned });
         }
         doubts.extend(self.machine_doubts());
-        if books.sent > 0 && recorder.response.count() < SAMPLES_WANTED {
-            let samples = recorder.response.count();
+        let response = recorder.response();
+        if books.sent > 0 && response.count() < SAMPLES_WANTED {
+            let samples = response.count();
             doubts.push(Doubt::FewSamples { samples, wanted: SAMPLES_WANTED });
         }
-        if recorder.response.clamped() > 0 {
-            doubts.push(Doubt::Clamped(recorder.response.clamped()));
+        if response.clamped() > 0 {
+            doubts.push(Doubt::Clamped(response.clamped()));
         }
         if end.interrupted {
             doubts.push(Doubt::Interrupted);

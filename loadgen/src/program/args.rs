@@ -53,8 +53,11 @@ pub(super) enum Command {
     Merge(MergeArgs),
     /// Print the differences of two JSON records with their intervals
     Compare(CompareArgs),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, of a command if one is named
+    Man {
+        /// Which command
+        command: Option<String>,
+    },
     /// Print the completions of a shell
     Completions {
         /// Which shell

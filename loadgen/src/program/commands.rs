@@ -149,10 +149,18 @@ fn read(path: &Path) -> Result<Record, Failure> {
     Record::from_json(&text).map_err(|e| named(e.to_string()))
 }
 
-/// The manual page.
-pub(super) fn manual() -> Result<ExitCode, Failure> {
+/// The manual page, of the whole or of one command.
+pub(super) fn manual(command: Option<&str>) -> Result<ExitCode, Failure> {
+    let mut line = Line::command();
+    // Only then do commands know their full names.
+    line.build();
+    if let Some(name) = command {
+        let names: Vec<&str> = line.get_subcommands().map(|c| c.get_name()).collect();
+        let unknown = || usage(format!("no command {name}; name one of {}", names.join(", ")));
+        line = line.find_subcommand(name).ok_or_else(unknown)?.clone();
+    }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Line::command())
+    clap_mangen::Man::new(line)
         .render(&mut page)
         .map_err(|e| Failure::Run(format!("cannot make the manual page: {e}")))?;
     print(&String::from_utf8_lossy(&page)).map(|()| ExitCode::SUCCESS)

@@ -167,3 +167,52 @@ proptest! {
         prop_assert_eq!(summary(decode(false, &pieces)), summary(decode(false, &[bytes])));
     }
 }
+
+/// Whole responses, of which some share their first bytes with others.
+fn any_response() -> impl Strategy<Value = String> {
+    let status = prop::sample::select(vec!["200 OK", "200 Ok", "204 No Content", "503 Busy"]);
+    let fields = prop::sample::select(vec![
+        "",
+        "date: Mon\r\n",
+        "date: Tue\r\n",
+        "connection: close\r\n",
+        "date: Mon\r\nconnection: close\r\n",
+    ]);
+    let ending = prop::sample::select(vec![
+        "content-length: 2\r\n\r\nok",
+        "content-length: 2\r\n\r\nHT",
+        "content-length: 0\r\n\r\n",
+        "transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "\r\nuntil the end",
+    ]);
+    let interim = prop::sample::select(vec!["", "", "", "HTTP/1.1 103 Early Hints\r\n\r\n"]);
+    (interim, status, fields, ending).prop_map(|(interim, status, fields, ending)| {
+        format!("{interim}HTTP/1.1 {status}\r\n{fields}{ending}")
+    })
+}
+
+proptest! {
+    /// What a decoder remembers of the responses before changes nothing.
+    #[test]
+    fn a_decoder_that_is_used_again_reads_like_a_new_one(
+        responses in prop::collection::vec((any_response(), any::<bool>(), 1_usize..60), 1..12),
+    ) {
+        let mut used = Decoder::new(false);
+        for (text, answers_head, piece) in &responses {
+            let mut fresh = Decoder::new(*answers_head);
+            used.reset(*answers_head);
+            let mut buffers = (Vec::new(), Vec::new());
+            for bytes in text.as_bytes().chunks(*piece) {
+                buffers.0.extend_from_slice(bytes);
+                buffers.1.extend_from_slice(bytes);
+                let (one, other) = (fresh.feed(&buffers.0), used.feed(&buffers.1));
+                prop_assert_eq!(&one, &other);
+                buffers.0.drain(..one.unwrap());
+                buffers.1.drain(..other.unwrap());
+            }
+            prop_assert_eq!(fresh.end_of_input(), used.end_of_input());
+            let summary = |d: &Decoder| (d.status(), d.body_bytes(), d.is_reusable(), d.is_done());
+            prop_assert_eq!(summary(&fresh), summary(&used));
+        }
+    }
+}

@@ -25,14 +25,21 @@ pub(super) struct Job {
     pub(super) waited: bool,
 }
 
-/// What is known of a request in flight.
+/// An instant, and how long after the start it is: subtracted once, and used all over the desk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) at: Instant,
+    pub(super) elapsed: Duration,
+}
+
+/// What is known of a request in flight; times count from the start.
 #[derive(Clone, Copy, Debug)]
 struct Current {
     job: Job,
     target: usize,
-    begun: Instant,
+    begun: Duration,
     limit: Instant,
-    sent: Option<Instant>,
+    sent: Option<Duration>,
 }
 
 /// One lane's place at the desk.
@@ -63,9 +70,9 @@ pub(super) struct Desk<'a, O: ?Sized> {
     in_flight: Tally,
     /// Begun and not finished.
     begun: u32,
-    /// That number, added up over time until `counted_at`.
-    begun_time: Duration,
-    counted_at: Instant,
+    /// That number, added up over time until `counted_at`, in nanoseconds.
+    begun_time: u128,
+    counted_at: Duration,
     /// A lane has become idle or ended since the last step.
     changed: bool,
     busy: Duration,
@@ -93,8 +100,8 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
             vacant: Vec::new(),
             in_flight: Tally::new(options.gauges.as_ref(), |gauges| &gauges.in_flight),
             begun: 0,
-            begun_time: Duration::ZERO,
-            counted_at: start,
+            begun_time: 0,
+            counted_at: Duration::ZERO,
             changed: false,
             busy: Duration::ZERO,
             backends: Vec::new(),
@@ -104,8 +111,12 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
     /// Hands out what is due, as far as lanes are free or may be opened.
     pub(super) fn dispatch(&mut self, now: Instant) -> Step {
         let mut opened = Vec::new();
+        // Nothing is due before the start, not even the first request.
+        let elapsed = now.checked_duration_since(self.start);
         while self.has_room() {
-            let Some(job) = self.take_due(now, false) else { break };
+            let Some(job) = elapsed.and_then(|elapsed| self.take_due(elapsed, false)) else {
+                break;
+            };
             let slot = self.idle.pop().unwrap_or_else(|| {
                 let slot = self.open_slot();
                 opened.push(slot);
@@ -117,7 +128,7 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
             }
         }
         let skips = self.options.overflow == Overflow::Skip;
-        if skips && let Some(elapsed) = now.checked_duration_since(self.start) {
+        if skips && let Some(elapsed) = elapsed {
             while !self.has_room()
                 && let Some((index, planned)) = self.cursor.take_due(elapsed)
             {
@@ -157,12 +168,13 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
     /// `limit`.
     pub(super) fn begin(&mut self, slot: usize, begin: Begin) {
         let Begin { job, target, now, limit, reused } = begin;
-        let lag = (now - self.start).saturating_sub(job.planned);
         let Job { planned, waited, .. } = job;
+        let begun = now.elapsed;
+        let lag = begun.saturating_sub(planned);
         self.observer.note(Event::Begun { planned, lag, waited, reused });
-        self.count_begun(now);
+        self.count_begun(begun);
         self.begun += 1;
-        self.slots[slot].current = Some(Current { job, target, begun: now, limit, sent: None });
+        self.slots[slot].current = Some(Current { job, target, begun, limit, sent: None });
     }
 
     /// Books that the first byte of a request is handed to its connection; `None` for as soon as
@@ -170,7 +182,8 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
     pub(super) fn sent(&mut self, slot: usize, now: Option<Instant>) {
         if let Some(current) = &mut self.slots[slot].current {
             // A second try does not make the first one unsent.
-            current.sent.get_or_insert(now.unwrap_or(current.begun));
+            let sent = now.map_or(current.begun, |now| now.saturating_duration_since(self.start));
+            current.sent.get_or_insert(sent);
         }
     }
 
@@ -184,12 +197,12 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
         slot: usize,
         ending: Ending,
         backend: Option<&[u8]>,
-        now: Instant,
+        now: Moment,
     ) {
         if let Some(current) = self.slots[slot].current.take() {
             let backend = backend.and_then(|name| self.backend(name));
-            self.count_begun(now);
-            self.book(current, ending, backend, now);
+            self.count_begun(now.elapsed);
+            self.book(current, ending, backend, now.elapsed);
             self.begun -= 1;
             self.in_flight.down();
         }
@@ -197,11 +210,11 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
 
     /// Gives a lane that has finished the next request that is due. If none is, the lane is idle
     /// if its connection is `open`, and gone otherwise.
-    pub(super) fn next(&mut self, slot: usize, now: Instant, open: bool) -> Option<Job> {
+    pub(super) fn next(&mut self, slot: usize, now: Moment, open: bool) -> Option<Job> {
         // Someone who was free and had not been given it yet: then it did not wait for us.
         let was_full = !self.has_room();
         // In a closed loop nobody waits: the next request is planned as the last one ends.
-        let next = self.take_due(now, was_full && !self.is_closed_loop);
+        let next = self.take_due(now.elapsed, was_full && !self.is_closed_loop);
         if next.is_none() {
             self.changed |= was_full;
             if open { self.idle.push(slot) } else { self.vacant.push(slot) }
@@ -211,8 +224,8 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
 
     /// Books whatever has not come to an end, and ends the run.
     pub(super) fn close(mut self, end: Instant, interrupted: bool) -> RunEnd {
-        self.count_begun(end);
         let elapsed = end.saturating_duration_since(self.start);
+        self.count_begun(elapsed);
         for slot in 0..self.slots.len() {
             // A request handed over and not picked up has not begun.
             if let Some(job) = self.slots[slot].handed.take() {
@@ -225,20 +238,20 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
                 // The alarm may be late by its grain; the limit counts.
                 let overdue = end >= current.limit;
                 let ending = if overdue { Ending::TimedOut } else { Ending::Unfinished };
-                self.book(current, ending, None, end);
+                self.book(current, ending, None, elapsed);
             }
         }
         while let Some((index, planned)) = self.cursor.take_rest(self.plan_is_counted, elapsed) {
             self.book_unsent(Outcome::Unsent, index, planned, elapsed);
         }
-        let mean = |total: Duration| {
-            if elapsed.is_zero() { 0.0 } else { total.as_secs_f64() / elapsed.as_secs_f64() }
+        let mean = |total: u128| {
+            if elapsed.is_zero() { 0.0 } else { total as f64 / elapsed.as_nanos() as f64 }
         };
         RunEnd {
             elapsed,
             interrupted,
             peak_in_flight: self.in_flight.peak(),
-            mean_in_flight: mean(self.busy),
+            mean_in_flight: mean(self.busy.as_nanos()),
             observed_in_flight: mean(self.begun_time),
             peak_connections: 0,
         }
@@ -257,9 +270,7 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
 
     /// The next request whose planned instant has come. Those past their deadline are shed on the
     /// way: a late answer would be of no use, and asking for it only adds to the load.
-    fn take_due(&mut self, now: Instant, waited: bool) -> Option<Job> {
-        // Nothing is due before the start, not even the first request.
-        let elapsed = now.checked_duration_since(self.start)?;
+    fn take_due(&mut self, elapsed: Duration, waited: bool) -> Option<Job> {
         loop {
             let (index, planned) = self.cursor.take_due(elapsed)?;
             if self.deadline.is_none_or(|deadline| elapsed - planned <= deadline) {
@@ -271,8 +282,9 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
     }
 
     /// Adds up the time in flight until `now`, before the number changes.
-    fn count_begun(&mut self, now: Instant) {
-        self.begun_time += now.saturating_duration_since(self.counted_at) * self.begun;
+    fn count_begun(&mut self, now: Duration) {
+        let since = now.saturating_sub(self.counted_at);
+        self.begun_time += since.as_nanos() * u128::from(self.begun);
         self.counted_at = self.counted_at.max(now);
     }
 
@@ -292,13 +304,16 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
         Some(number)
     }
 
-    fn book(&mut self, current: Current, ending: Ending, backend: Option<u32>, now: Instant) {
+    fn book(&mut self, current: Current, ending: Ending, backend: Option<u32>, now: Duration) {
         let Current { job, target, begun, limit, sent } = current;
-        let end = if matches!(ending, Ending::TimedOut) { limit.max(begun) } else { now };
-        self.busy += end - begun;
-        // The alarm is late by its grain, for which nothing was in flight any more.
-        self.begun_time = self.begun_time.saturating_sub(now.saturating_duration_since(end));
-        let finished = end - self.start;
+        let mut finished = now;
+        if matches!(ending, Ending::TimedOut) {
+            finished = limit.saturating_duration_since(self.start).max(begun);
+            // The alarm is late by its grain, for which nothing was in flight any more.
+            let late = now.saturating_sub(finished).as_nanos();
+            self.begun_time = self.begun_time.saturating_sub(late);
+        }
+        self.busy += finished.saturating_sub(begun);
         let in_time = self.deadline.is_none_or(|deadline| finished - job.planned <= deadline);
         let (outcome, status, heard) = match ending {
             Ending::Answered { status, satisfied, heard } => {
@@ -308,7 +323,8 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
                     (true, true, true) => Outcome::Ok,
                     (true, true, false) => Outcome::Late,
                 };
-                (outcome, Some(status), Some(heard.unwrap_or(end)))
+                let heard = heard.map(|heard| heard.saturating_duration_since(self.start));
+                (outcome, Some(status), Some(heard.unwrap_or(finished)))
             }
             Ending::NotConnected => (Outcome::Connect, None, None),
             Ending::Closed(status) => (Outcome::Closed, status, None),
@@ -319,8 +335,8 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
         self.observer.observe(&Sample {
             index: job.index,
             planned: job.planned,
-            sent: sent.map(|sent| sent - self.start),
-            first_byte: heard.map(|heard| heard - self.start),
+            sent,
+            first_byte: heard,
             finished,
             outcome,
             status,
@@ -350,7 +366,7 @@ impl<'a, O: Observer + ?Sized> Desk<'a, O> {
 pub(super) struct Begin {
     pub(super) job: Job,
     pub(super) target: usize,
-    pub(super) now: Instant,
+    pub(super) now: Moment,
     pub(super) limit: Instant,
     /// Its connection is open.
     pub(super) reused: bool,

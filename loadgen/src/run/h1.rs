@@ -13,12 +13,12 @@ use super::tally::Counted;
 use crate::exchange::{Alarm, Answer, Attempt, Broken, Connection};
 use crate::expect::Inspector;
 use crate::observer::{Event, Failure, Observer};
-use crate::response::Decoder;
 
 /// One lane's connections, at most one to each address: a lane that alternates between hosts
 /// keeps them all warm.
 pub(super) struct Connections<IO> {
-    open: Vec<Option<Open<IO>>>,
+    /// In boxes: taking one out and putting it back moves a pointer.
+    open: Vec<Option<Box<Open<IO>>>>,
 }
 
 struct Open<IO> {
@@ -73,18 +73,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connections<IO> {
             let mut open = match kept {
                 Some(open) => open,
                 None => match shared.dial(trip.address, trip.limit, alarm.as_mut()).await {
-                    Ok(io) => Open {
+                    Ok(io) => Box::new(Open {
                         connection: Connection::new(io),
                         carried: 0,
                         _counted: Counted::new(&shared.connections),
-                    },
+                    }),
                     Err(ending) => return ending,
                 },
             };
             desk.borrow_mut().sent(trip.slot, (!reused).then(Instant::now));
-            let mut decoder = Decoder::new(encoded.is_head);
-            let attempt = Attempt::new(bytes, &mut decoder, inspector);
-            match open.connection.exchange(attempt, trip.limit, alarm.as_mut()).await {
+            let attempt = Attempt::new(bytes, inspector);
+            let exchange =
+                open.connection.exchange(attempt, encoded.is_head, trip.limit, alarm.as_mut());
+            match exchange.await {
                 Ok(Answer { status, reusable, heard }) => {
                     open.carried += 1;
                     let worn =
@@ -105,8 +106,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connections<IO> {
                 Err(Broken::Failed { failure, .. }) => {
                     desk.borrow_mut().note(Event::Failed(&failure));
                     return match failure {
-                        Failure::Malformed(_) => Ending::Malformed(decoder.status()),
-                        _ => Ending::Closed(decoder.status()),
+                        Failure::Malformed(_) => Ending::Malformed(open.connection.status()),
+                        _ => Ending::Closed(open.connection.status()),
                     };
                 }
             }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tower::Service;
 
-use super::desk::{Begin, Desk, Ending, Job};
+use super::desk::{Begin, Desk, Ending, Job, Moment};
 use super::h1::Connections;
 use super::h2::{Driver, Group, Outlines};
 use super::tally::Tally;
@@ -126,6 +126,11 @@ where
         }
     }
 
+    fn now(&self) -> Moment {
+        let at = Instant::now();
+        Moment { at, elapsed: at.saturating_duration_since(self.start) }
+    }
+
     /// When a request is cancelled.
     fn limit(&self, job: &Job, begun: Instant) -> Instant {
         let limit = begun + self.options.timeout;
@@ -185,23 +190,23 @@ where
     pub(super) async fn work(mut self) {
         let Shared { desk, options, .. } = *self.shared;
         let mut job = self.handed().await;
-        let mut now = Instant::now();
-        let mut alarm = pin!(Alarm::new(self.shared.limit(&job, now)));
+        let mut now = self.shared.now();
+        let mut alarm = pin!(Alarm::new(self.shared.limit(&job, now.at)));
         loop {
             let target = options.mix.pick(options.seed, job.index);
             let draw = Draw { seed: options.seed, index: job.index };
             let address = self.shared.places[target];
-            let limit = self.shared.limit(&job, now);
+            let limit = self.shared.limit(&job, now.at);
             let reused = self.has_connection(address);
             desk.borrow_mut().begin(self.slot, Begin { job, target, now, limit, reused });
             self.inspector.reset();
             let trip = Trip { slot: self.slot, target, address, draw, limit };
             let ending = self.carry(&trip, alarm.as_mut()).await;
-            now = Instant::now();
+            now = self.shared.now();
             desk.borrow_mut().finish(self.slot, ending, self.inspector.backend(), now);
             if ending == Ending::NotConnected && self.shared.is_closed_loop {
                 tokio::time::sleep(REST).await;
-                now = Instant::now();
+                now = self.shared.now();
             }
             let open = self.stays();
             let next = desk.borrow_mut().next(self.slot, now, open);
@@ -213,7 +218,7 @@ where
                     if let Carrier::Own(connections) = &mut self.carrier {
                         connections.drop_stale().await;
                     }
-                    now = Instant::now();
+                    now = self.shared.now();
                     next
                 }
             };

@@ -1,7 +1,7 @@
 //! Any input, offered whole, byte by byte and cut in one place, gets the same verdict; and a head
 //! that passes is one to httparse, of the same length.
 //!
-//! `cargo +nightly fuzz run framing` in `proxy/`. The first byte of an input says where to cut the
+//! `.ci/fuzz 60 proxy` runs it for a minute. The first byte of an input says where to cut the
 //! rest.
 #![no_main]
 

@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{ClusterView, EjectionView, EndpointState, EndpointView, Inspect, ServerView};
-use crate::balance::Cluster;
-use crate::policy::balance::EndpointId;
+use crate::balance::{Cluster, Endpoint};
 use crate::policy::outlier::GateState;
 use crate::stack::Stack;
 use crate::telemetry::event::Named as _;
@@ -23,8 +22,6 @@ pub struct Sidecar {
     pub workers: usize,
     /// What every random choice is derived from.
     pub seed: u64,
-    /// The configuration as it was read, as JSON.
-    pub config: String,
 }
 
 impl Inspect for Sidecar {
@@ -36,11 +33,13 @@ impl Inspect for Sidecar {
     fn server_info(&self) -> ServerView {
         let version = env!("CARGO_PKG_VERSION");
         let Self { workers, seed, .. } = *self;
-        ServerView { version, uptime: self.start.elapsed(), workers, seed }
+        let config_generation = self.stack.generation();
+        ServerView { version, uptime: self.start.elapsed(), workers, seed, config_generation }
     }
 
     fn config_dump(&self) -> String {
-        self.config.clone()
+        let config = serde_json::to_string_pretty(&*self.stack.config());
+        config.unwrap_or_else(|error| format!("the configuration cannot be shown: {error}")) + "\n"
     }
 
     fn telemetry(&self) -> &Telemetry {
@@ -50,19 +49,19 @@ impl Inspect for Sidecar {
 
 impl Sidecar {
     fn cluster(&self, cluster: &Cluster, now: Instant) -> ClusterView {
-        let endpoints = (0..cluster.endpoints.len()).map(EndpointId);
+        let endpoints = cluster.endpoints();
         ClusterView {
             name: cluster.name.as_str().into(),
             balance: cluster.strategy,
             panics: cluster.panics(),
             circuit: cluster.circuit(now).map(|state| state.name()),
             concurrency: cluster.concurrency(),
-            endpoints: endpoints.map(|endpoint| self.endpoint(cluster, endpoint, now)).collect(),
+            endpoints: endpoints.iter().map(|at| self.endpoint(cluster, at, now)).collect(),
         }
     }
 
-    fn endpoint(&self, cluster: &Cluster, id: EndpointId, now: Instant) -> EndpointView {
-        let endpoint = &cluster.endpoints[id.0];
+    fn endpoint(&self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) -> EndpointView {
+        let id = endpoint.id;
         let at = EndpointRef { cluster: cluster.id, endpoint: id };
         let totals = self.stack.telemetry().endpoint_totals(at);
         let load = cluster.load(id);
@@ -73,7 +72,10 @@ impl Sidecar {
             zone: endpoint.config.zone.as_deref().map(Arc::from),
             weight: f64::from(endpoint.config.weight.get()) * factor,
             priority: endpoint.config.priority,
-            state: state_of(gate, factor),
+            state: match endpoint.config.draining {
+                true => EndpointState::Draining,
+                false => state_of(gate, factor),
+            },
             ejection: ejection_of(gate, now),
             in_flight: load.in_flight,
             latency_estimate_ms: load.latency_estimate.map(milliseconds),

@@ -117,6 +117,8 @@ pub struct ServerView {
     /// What every random choice is derived from; as text in JSON, where numbers lose digits.
     #[serde(serialize_with = "as_text")]
     pub seed: u64,
+    /// The number of the configuration in force; the one at the start was 1.
+    pub config_generation: u64,
 }
 
 /// Clusters as lines of `cluster::endpoint::key::value`.

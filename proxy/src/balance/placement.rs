@@ -22,7 +22,8 @@ use crate::upstream::Deadline;
 /// successes when they are complete: a response that breaks off was none.
 pub struct Placement {
     cluster: Arc<Cluster>,
-    endpoint: EndpointId,
+    /// It also keeps the endpoint's place taken.
+    endpoint: Arc<Endpoint>,
     epoch: Epoch,
     in_panic: bool,
     on_trial: bool,
@@ -43,20 +44,25 @@ enum Stage {
 }
 
 impl Placement {
-    pub(super) fn new(cluster: Arc<Cluster>, chosen: Chosen, now: Instant) -> Self {
-        let Chosen { endpoint, epoch, panics, on_trial } = chosen;
+    pub(super) fn new(
+        cluster: Arc<Cluster>,
+        endpoint: Arc<Endpoint>,
+        chosen: Chosen,
+        now: Instant,
+    ) -> Self {
+        let Chosen { epoch, panics, on_trial, .. } = chosen;
         let stage = Stage::Waiting;
         Self { cluster, endpoint, epoch, in_panic: panics, on_trial, sent: now, stage, span: None }
     }
 
     /// Where the request is.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.cluster.endpoints[self.endpoint.0]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
     }
 
     /// The same, as a place in the cluster.
     pub fn id(&self) -> EndpointId {
-        self.endpoint
+        self.endpoint.id
     }
 
     /// When it was placed.
@@ -76,9 +82,8 @@ impl Placement {
 
     /// A response head has arrived.
     // Waiting → Answered
-    pub fn answered<B>(&mut self, response: &Response<B>) {
+    pub fn answered<B>(&mut self, response: &Response<B>, now: Instant) {
         assert!(self.stage == Stage::Waiting, "a request is answered once");
-        let now = Instant::now();
         let status = response.status();
         let latency = now.duration_since(self.sent);
         self.stage = Stage::Answered { status, latency };
@@ -93,35 +98,35 @@ impl Placement {
         // What is on trial is judged at once: the response may be an endless stream.
         let judged_now = status.is_server_error() || self.on_trial;
         let outcome = judged_now.then(|| Outcome::of_status(status.as_u16(), latency));
-        let (endpoint, epoch, std_now) = (self.endpoint, self.epoch, now.into_std());
+        let (endpoint, epoch, std_now) = (self.id(), self.epoch, now.into_std());
         self.cluster.with_policies(now, |policies| {
             policies.observe(endpoint, load, std_now);
             if let Some(outcome) = outcome {
                 policies.record(endpoint, epoch, outcome, std_now);
             }
         });
-        let at = self.cluster.at(self.endpoint);
+        let at = self.cluster.at(self.id());
         self.cluster.emit(now, &Event::AttemptAnswered { at, status, latency });
     }
 
     /// The response is complete.
     // Answered → Settled
-    pub fn completed(mut self) {
-        self.whole(AttemptEnd::Completed);
+    pub fn completed(mut self, now: Instant) {
+        self.whole(AttemptEnd::Completed, now);
     }
 
     /// The response was good enough to be complete, and is dropped for another attempt's.
     // Answered → Settled
     pub fn discarded(mut self) {
-        self.whole(AttemptEnd::Discarded);
+        self.whole(AttemptEnd::Discarded, Instant::now());
     }
 
-    fn whole(&mut self, end: impl Fn(StatusCode) -> AttemptEnd) {
+    fn whole(&mut self, end: impl Fn(StatusCode) -> AttemptEnd, now: Instant) {
         if let Stage::Answered { status, latency } = self.stage {
             self.stage = Stage::Settled;
             let outcome = (!status.is_server_error() && !self.on_trial)
                 .then_some(Outcome::Success { latency });
-            self.end(end(status), None, outcome);
+            self.end(end(status), None, outcome, now);
         }
     }
 
@@ -131,12 +136,13 @@ impl Placement {
         self.settle(AttemptEnd::Failed, failed, |_| Some(Outcome::LocalOrigin));
     }
 
-    /// The endpoint closed an idle connection as the request was sent on it. That says nothing of
-    /// how well it is: it may do so, and five callers that meet it doing so are no reason to eject
-    /// it. If it is gone, new connections will say so.
-    pub fn lost_race(&mut self) {
+    /// It ended, and the endpoint had no part in that: the request never left, because our own limits
+    /// kept it, or it met an idle connection that the endpoint was closing. That is the endpoint's
+    /// to do, and five callers that meet it doing so are no reason to eject it; if it is gone, new
+    /// connections will say so.
+    pub fn spared(&mut self, end: AttemptEnd) {
         let cancelled = |_| LoadEvent::Cancelled { elapsed: Duration::ZERO };
-        self.settle(AttemptEnd::Failed, cancelled, |_| None);
+        self.settle(end, cancelled, |_| None);
     }
 
     /// The request's time is up.
@@ -165,12 +171,6 @@ impl Placement {
         });
     }
 
-    /// It never left: our own limits kept it.
-    pub fn refused(&mut self) {
-        let cancelled = |_| LoadEvent::Cancelled { elapsed: Duration::ZERO };
-        self.settle(AttemptEnd::Refused, cancelled, |_| None);
-    }
-
     /// Only the first settlement counts. The balancer hears of it only while no head has arrived:
     /// after that, the request has told it its latency.
     // Waiting → Settled, Answered → Settled
@@ -184,16 +184,22 @@ impl Placement {
         if stage == Stage::Settled {
             return;
         }
-        let elapsed = Instant::now().duration_since(self.sent);
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.sent);
         let load = (stage == Stage::Waiting).then(|| load(elapsed));
-        self.end(end, load, outcome(elapsed));
+        self.end(end, load, outcome(elapsed), now);
     }
 
     /// The request is over: the last that anybody hears of it.
-    fn end(&mut self, end: AttemptEnd, load: Option<LoadEvent>, outcome: Option<Outcome>) {
-        let now = Instant::now();
+    fn end(
+        &mut self,
+        end: AttemptEnd,
+        load: Option<LoadEvent>,
+        outcome: Option<Outcome>,
+        now: Instant,
+    ) {
         let on_trial = self.on_trial;
-        let (endpoint, epoch, std_now) = (self.endpoint, self.epoch, now.into_std());
+        let (endpoint, epoch, std_now) = (self.id(), self.epoch, now.into_std());
         self.cluster.with_policies(now, |policies| {
             if let Some(load) = load {
                 policies.observe(endpoint, load, std_now);
@@ -208,7 +214,7 @@ impl Placement {
         if let Some(span) = self.span.take() {
             span.end(std_now, end);
         }
-        let at = self.cluster.at(self.endpoint);
+        let at = self.cluster.at(self.id());
         self.cluster.emit(now, &Event::AttemptEnded { at, end });
     }
 }

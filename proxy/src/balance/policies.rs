@@ -7,9 +7,12 @@
 //! 5. A pick that is still warming up stands with its ramp's probability and while it has no more
 //!    than a fair part ([`slow_start`](crate::policy::slow_start)); else one that is warm is picked.
 
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::config::ClusterConfig;
+use super::Endpoint;
+use super::seats::Seats;
+use crate::config::{ClusterConfig, EndpointConfig};
 use crate::policy::balance::{Balancer, EndpointId, LoadEvent, Member, ProbeAnswer};
 use crate::policy::budget::Budget;
 use crate::policy::hedge::{DigestOptions, LatencyDigest};
@@ -17,6 +20,7 @@ use crate::policy::membership::{EndpointAttributes, Membership, Selector, Subset
 use crate::policy::outlier::{Epoch, GateState, Kind, Outcome, Outlier, Transition};
 use crate::policy::ready::ReadySet;
 use crate::policy::retry::{Attempt, RetryOptions, Verdict};
+use crate::policy::slots::{Fate, Seating};
 use crate::policy::slow_start::Ramps;
 use crate::rng::{StreamRng, stream};
 use crate::telemetry::event::AttemptKind;
@@ -49,12 +53,12 @@ pub(super) struct Chosen {
 }
 
 /// Something that others have to hear of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(super) enum News {
     /// The gate of an endpoint moved, or should have.
-    Gate(Transition),
+    Gate(Arc<Endpoint>, Transition),
     /// An ejected endpoint gets a request on trial.
-    Trial(EndpointId),
+    Trial(Arc<Endpoint>),
     /// The cluster began or ceased to panic.
     Panic(bool),
 }
@@ -65,6 +69,7 @@ const TRIAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The policies of a cluster.
 pub(super) struct Policies {
+    pub(super) seats: Seats,
     pub(super) balancer: Box<dyn Balancer>,
     pub(super) gate: Outlier,
     pub(super) membership: Membership,
@@ -72,6 +77,12 @@ pub(super) struct Policies {
     pub(super) latencies: LatencyDigest,
     /// So few endpoints are available that all are used.
     pub(super) panics: bool,
+    /// Another cluster has taken the place of this one: whoever is judged here is not judged for
+    /// anybody.
+    pub(super) superseded: bool,
+    /// Labels that routes ask for, and who still asks for them: a [`SubsetId`] that a request in
+    /// flight has must not come to mean another subset.
+    subsets: Vec<(Selector, Weak<()>)>,
     ramps: Ramps,
     balance_rng: StreamRng,
     outlier_rng: StreamRng,
@@ -85,32 +96,41 @@ pub(super) struct Policies {
     asks: Vec<EndpointId>,
 }
 
+/// An update that was prepared without the lock.
+pub(super) struct Update {
+    pub(super) seating: Seating,
+    /// All that are listed from now on.
+    pub(super) endpoints: Vec<Arc<Endpoint>>,
+    pub(super) balancer: Box<dyn Balancer>,
+    pub(super) selectors: Vec<Selector>,
+}
+
 impl Policies {
-    pub(super) fn new(config: &ClusterConfig, selectors: Vec<Selector>, seed: u64) -> Self {
-        let endpoints = &config.endpoints;
-        let members: Vec<_> = endpoints
-            .iter()
-            .map(|endpoint| Member {
-                weight: endpoint.weight.get(),
-                key: endpoint.address.as_str(),
-            })
-            .collect();
-        let attributes = endpoints.iter().map(|endpoint| EndpointAttributes {
-            priority: endpoint.priority,
-            zone: endpoint.zone.clone(),
-            labels: endpoint.labels.clone(),
-            weight: endpoint.weight,
-        });
-        let rng = |what: &str| stream(seed, &format!("{what}/{}", config.name));
+    /// For the first or a later `life` of a cluster. Each has random streams of its own, those of the
+    /// first are `balance/<name>`, `outlier/<name>` and `retry/<name>` of `seed`.
+    pub(super) fn new(
+        config: &ClusterConfig,
+        seats: Seats,
+        selectors: Vec<Selector>,
+        (seed, life): (u64, u64),
+        now: Instant,
+    ) -> Self {
+        let rng = |what: &str| match life {
+            0 => stream(seed, &format!("{what}/{}", config.name)),
+            _ => stream(seed, &format!("{what}/{}/{life}", config.name)),
+        };
+        let gate = Outlier::new(seats.len(), config.outlier).with_ramp(config.slow_start.watch());
         let membership = config.membership.clone();
-        Self {
-            balancer: config.balance.0.build(&members, &config.balancer_options()),
-            gate: Outlier::new(endpoints.len(), config.outlier)
-                .with_ramp(config.slow_start.watch()),
-            membership: Membership::new(attributes.collect(), selectors, membership),
+        let by_place = (0..seats.len()).map(|place| seats.get(EndpointId(place)));
+        let mut new = Self {
+            balancer: config.balance.0.build(&members(by_place), &config.balancer_options()),
+            gate,
+            membership: Membership::new(Vec::new(), Vec::new(), membership),
             budget: Budget::new(&config.retry_budget),
             latencies: LatencyDigest::new(&DigestOptions::default()),
             panics: false,
+            superseded: false,
+            subsets: Vec::new(),
             ramps: Ramps::new(config.slow_start),
             balance_rng: rng("balance"),
             outlier_rng: rng("outlier"),
@@ -119,7 +139,132 @@ impl Policies {
             transitions: Vec::new(),
             news: Vec::new(),
             asks: Vec::new(),
+            seats,
+        };
+        let fate = |place| new.seats.get(EndpointId(place)).map_or(Fate::Leaves, |_| Fate::Stays);
+        let fates: Vec<_> = (0..new.seats.len()).map(fate).collect();
+        if fates.contains(&Fate::Leaves) {
+            new.gate.reseat(&fates, now);
         }
+        new.reseat_membership(&fates, selectors);
+        new
+    }
+
+    /// What of `old` holds under other rules: what is known of latencies, and, where their rules
+    /// are the same, the retry budget and who is ejected or unhealthy.
+    pub(super) fn inherit(&mut self, old: &Self, same_budget: bool, same_gate: bool, now: Instant) {
+        self.latencies = old.latencies.clone();
+        if same_budget {
+            self.budget = old.budget.clone();
+        }
+        if same_gate {
+            self.gate = old.gate.clone().inherited(now);
+            for endpoint in (0..self.seats.len()).map(EndpointId) {
+                let state = self.gate.state(endpoint);
+                self.membership.set_available(endpoint, state.is_open());
+                let ramping = matches!(state, GateState::Ramping { .. });
+                self.membership.set_ramping(endpoint, ramping);
+            }
+        }
+        self.panics = self.panics_now();
+    }
+
+    /// Frees places that nobody holds any more, and says where `endpoints` will be, and which
+    /// subsets there will be when routes ask for `subsets`.
+    pub(super) fn plan(
+        &mut self,
+        endpoints: &[EndpointConfig],
+        subsets: Vec<Selector>,
+    ) -> (Seating, Vec<Selector>) {
+        self.seats.release();
+        (self.seats.plan(endpoints), self.selectors(subsets))
+    }
+
+    /// The labels of all subsets, when `wanted` are asked for and others may still be in use.
+    fn selectors(&self, wanted: Vec<Selector>) -> Vec<Selector> {
+        let mut wanted: Vec<_> = wanted.into_iter().map(Some).collect();
+        let mut all: Vec<Option<Selector>> = Vec::with_capacity(self.subsets.len());
+        for (selector, hold) in &self.subsets {
+            let asked = wanted.iter_mut().find(|new| new.as_ref() == Some(selector));
+            let is_asked = asked.is_some_and(|new| new.take().is_some());
+            all.push((is_asked || hold.strong_count() > 0).then(|| selector.clone()));
+        }
+        for new in wanted.into_iter().flatten() {
+            match all.iter_mut().find(|place| place.is_none()) {
+                Some(place) => *place = Some(new),
+                None => all.push(Some(new)),
+            }
+        }
+        while all.last().is_some_and(Option::is_none) {
+            all.pop();
+        }
+        // A free place in the middle means everything, and is nobody's.
+        all.into_iter().map(Option::unwrap_or_default).collect()
+    }
+
+    /// Whether there are exactly these subsets.
+    pub(super) fn has_subsets(&self, selectors: &[Selector]) -> bool {
+        self.subsets.iter().map(|(selector, _)| selector).eq(selectors)
+    }
+
+    /// Puts an update in force. Returns who has left.
+    pub(super) fn reseat(&mut self, update: Update, now: Instant) -> Vec<Arc<Endpoint>> {
+        let Update { seating, endpoints, balancer, selectors } = update;
+        let fates = &seating.fates;
+        let left = self.seats.reseat(endpoints, fates);
+        let keeps: Vec<_> = fates.iter().map(|fate| fate.keeps_counts()).collect();
+        let old = std::mem::replace(&mut self.balancer, balancer);
+        self.balancer.succeed(old, &keeps, now);
+        self.gate.reseat(fates, now);
+        self.reseat_membership(fates, selectors);
+        for (place, fate) in fates.iter().enumerate() {
+            if *fate == Fate::Returns {
+                self.balancer.returned(EndpointId(place), now);
+            }
+            let ramping = matches!(self.gate.state(EndpointId(place)), GateState::Ramping { .. });
+            self.membership.set_ramping(EndpointId(place), ramping);
+        }
+        self.note_panic();
+        left
+    }
+
+    fn reseat_membership(&mut self, fates: &[Fate], selectors: Vec<Selector>) {
+        let places = (0..self.seats.len()).map(EndpointId);
+        let attributes = places.clone().map(|place| {
+            let EndpointConfig { priority, zone, labels, weight, .. } =
+                self.seats.get(place)?.config.clone();
+            Some(EndpointAttributes { priority, zone, labels, weight })
+        });
+        let attributes = attributes.collect();
+        self.membership.reseat(attributes, fates, selectors.clone());
+        for place in places {
+            let draining = self.seats.get(place).is_some_and(|e| e.config.draining);
+            self.membership.set_draining(place, draining);
+        }
+        let before = std::mem::take(&mut self.subsets);
+        let mut before = before.into_iter();
+        self.subsets = selectors
+            .into_iter()
+            .map(|selector| match before.next() {
+                Some((same, hold)) if same == selector => (selector, hold),
+                _ => (selector, Weak::new()),
+            })
+            .collect();
+    }
+
+    /// The endpoints with these labels, all if no route was to ask for them, and what keeps the
+    /// answer from meaning others later.
+    pub(super) fn subset(&mut self, labels: &Selector) -> (SubsetId, Option<Arc<()>>) {
+        let Some(id) = self.membership.subset(labels) else { return (SubsetId::ALL, None) };
+        let known = self.subsets.iter_mut().find(|(selector, _)| selector == labels);
+        let hold = known.map(|(_, weak)| {
+            weak.upgrade().unwrap_or_else(|| {
+                let hold = Arc::new(());
+                *weak = Arc::downgrade(&hold);
+                hold
+            })
+        });
+        (id, hold)
     }
 
     /// An endpoint for a request, which is counted on it at once.
@@ -140,14 +285,15 @@ impl Policies {
 
     /// An endpoint that is due for a trial, if this request may be the one.
     fn on_trial(&mut self, want: &Want<'_>, now: Instant) -> Option<Chosen> {
-        if want.kind != AttemptKind::First || self.gate.active_ejections() == 0 {
+        let none = self.gate.active_ejections() == 0 || self.superseded;
+        if want.kind != AttemptKind::First || none {
             return None;
         }
         let due = if want.may_probe { Some(now) } else { now.checked_sub(TRIAL_PATIENCE) };
         let membership = &self.membership;
         let serves = |endpoint| membership.serves(want.subset, endpoint);
         let (endpoint, epoch) = self.gate.take_probe(due?, serves)?;
-        self.news.push(News::Trial(endpoint));
+        self.news.extend(self.seats.get(endpoint).cloned().map(News::Trial));
         Some(Chosen { endpoint, epoch, panics: false, on_trial: true })
     }
 
@@ -155,7 +301,7 @@ impl Policies {
         let Self { balancer, gate, membership, ramps, balance_rng: rng, rest, .. } = self;
         let choice = membership.choose(want.subset, rng)?;
         let untried = |endpoint: &EndpointId| !want.tried.contains(endpoint);
-        let mut ready = choice.ready;
+        let (mut ready, mut weight) = (choice.ready, choice.weight);
         if !want.tried.is_empty() {
             // Nearest first: what was chosen, then whatever else is available.
             let count = gate.len();
@@ -164,12 +310,12 @@ impl Policies {
                 rest.refill(count, |e| membership.offers(want.subset, e) && untried(&e));
             }
             if !rest.is_empty() {
-                ready = rest;
+                (weight, ready) = (membership.weight_of(rest), rest);
             }
         }
         let mut endpoint = balancer.pick(ready, want.key, now, rng)?;
         ramps.picking();
-        let fair = || membership.fair_part(endpoint, ready);
+        let fair = || membership.weight(endpoint) as f64 / weight as f64;
         if let GateState::Ramping { since } = gate.state(endpoint)
             && !ramps.stands(endpoint, since, fair, now, rng)
         {
@@ -197,6 +343,9 @@ impl Policies {
         outcome: Outcome,
         now: Instant,
     ) {
+        if self.superseded {
+            return;
+        }
         let rng = &mut self.outlier_rng;
         if let Some(transition) = self.gate.record(endpoint, epoch, outcome, now, rng) {
             self.heed(transition, now);
@@ -210,6 +359,9 @@ impl Policies {
 
     /// An active check has a verdict.
     pub(super) fn health_checked(&mut self, endpoint: EndpointId, healthy: bool, now: Instant) {
+        if self.superseded {
+            return;
+        }
         let rng = &mut self.outlier_rng;
         if let Some(transition) = self.gate.health_checked(endpoint, healthy, now, rng) {
             self.heed(transition, now);
@@ -255,8 +407,9 @@ impl Policies {
     }
 
     /// What has happened since the last call, and whom to ask for their load.
-    pub(super) fn take_news(&mut self) -> (Vec<News>, Vec<EndpointId>) {
-        (std::mem::take(&mut self.news), std::mem::take(&mut self.asks))
+    pub(super) fn take_news(&mut self) -> (Vec<News>, Vec<Arc<Endpoint>>) {
+        let asks = self.asks.drain(..).filter_map(|place| self.seats.get(place).cloned());
+        (std::mem::take(&mut self.news), asks.collect())
     }
 
     /// Passes on what the gate decided.
@@ -268,10 +421,30 @@ impl Policies {
         if matches!(transition.kind, Kind::Returned | Kind::Healthy) {
             self.balancer.returned(endpoint, now);
         }
-        self.news.push(News::Gate(transition));
-        let panics = self.membership.loads(SubsetId::ALL).any(|(_, choice)| choice.panic);
+        self.news.extend(self.seats.get(endpoint).cloned().map(|e| News::Gate(e, transition)));
+        self.note_panic();
+    }
+
+    fn note_panic(&mut self) {
+        let panics = self.panics_now();
         if std::mem::replace(&mut self.panics, panics) != panics {
             self.news.push(News::Panic(panics));
         }
     }
+
+    fn panics_now(&self) -> bool {
+        self.membership.loads(SubsetId::ALL).any(|(_, choice)| choice.panic)
+    }
+}
+
+/// What strategies are told of whoever sits at each place.
+pub(super) fn members<'a>(
+    by_place: impl Iterator<Item = Option<&'a Arc<Endpoint>>>,
+) -> Vec<Member<'a>> {
+    let nobody = Member { weight: 0, key: "" };
+    let member = |endpoint: &'a Arc<Endpoint>| Member {
+        weight: endpoint.config.weight.get(),
+        key: endpoint.addr.as_str(),
+    };
+    by_place.map(|endpoint| endpoint.map_or(nobody, member)).collect()
 }

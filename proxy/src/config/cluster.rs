@@ -3,7 +3,7 @@
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Balance, EndpointConfig, Name, fields};
 use crate::policy::balance::{
@@ -21,7 +21,7 @@ use crate::policy::outlier::OutlierOptions;
 use crate::policy::slow_start::SlowStartOptions;
 
 /// A set of endpoints that can serve the same requests.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterConfig {
     /// Its name in routes and statistics.
@@ -74,6 +74,7 @@ pub struct ClusterConfig {
     /// How long a connection may take to be made. 1 s: within a mesh one lost SYN is forgiven,
     /// two are a fault.
     #[serde(default = "one_second", deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub connect_timeout: Duration,
     /// Connections, and so requests in flight, per endpoint. 1024, as Envoy's circuit breaker.
     #[serde(default = "endpoint_limit")]
@@ -84,20 +85,24 @@ pub struct ClusterConfig {
     pub max_pending: usize,
     /// How long one may wait, before it is refused with 503. See [`ShedOptions::timeout`].
     #[serde(default = "queue_timeout", deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub queue_timeout: Duration,
     /// From which age of the longest waiting on the newest is served first. See
     /// [`ShedOptions::newest_first_after`].
     #[serde(default = "newest_first_after", deserialize_with = "fields::duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub newest_first_after: Duration,
     /// How long an unused connection is kept. 50 s: shorter than the 60 s or more after which
     /// common servers close it themselves, because a request sent into such a close is lost.
     #[serde(default = "idle_timeout", deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub idle_timeout: Duration,
     /// The age at which a connection is not used again, ± 10 % so that those made together do not
     /// go together. No limit if absent, as in Envoy and Linkerd: where an address is one process,
     /// an old connection is as good as a new one. Where it stands for several (a name, a virtual
     /// address), only new connections reach those that were added; `"1h"` then.
     #[serde(default, deserialize_with = "fields::optional_positive_duration")]
+    #[serde(serialize_with = "fields::write_optional_duration")]
     pub max_connection_age: Option<Duration>,
     /// Requests after which a connection is not used again; no limit if absent, as in Envoy.
     pub max_requests_per_connection: Option<NonZeroU64>,
@@ -133,6 +138,22 @@ impl ClusterConfig {
             max_connection_age: None,
             max_requests_per_connection: None,
         }
+    }
+
+    /// Whether `other`'s connections are made, kept and limited as this one's.
+    pub(crate) fn has_pools_of(&self, other: &Self) -> bool {
+        let of = |config: &Self| {
+            let lifetime = (config.idle_timeout, config.max_connection_age);
+            let most = (config.max_connections, config.max_requests_per_connection, config.limits);
+            (config.connect_timeout, lifetime, most, config.shed_options())
+        };
+        of(self) == of(other)
+    }
+
+    /// Whether `other` ejects and checks endpoints by the same rules.
+    pub(crate) fn has_gate_of(&self, other: &Self) -> bool {
+        let of = |config: &Self| (config.outlier, config.slow_start.window);
+        of(self) == of(other) && self.health_check == other.health_check
     }
 
     /// The knobs of its balancer.

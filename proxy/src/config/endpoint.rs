@@ -6,12 +6,12 @@ use std::num::NonZeroU32;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::EndpointAddr;
 
 /// An endpoint: `"127.0.0.1:9001"`, or `{ address = "127.0.0.1:9001", weight = 2 }`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EndpointConfig {
     /// Where it is.
     pub address: EndpointAddr,
@@ -23,12 +23,16 @@ pub struct EndpointConfig {
     pub priority: u32,
     /// What routes may ask for.
     pub labels: BTreeMap<String, String>,
+    /// It is about to go: what it has it finishes, and it gets nothing new, not even when nothing
+    /// else is left.
+    pub draining: bool,
 }
 
 impl EndpointConfig {
     /// An endpoint of which only the address is known.
     pub fn at(address: EndpointAddr) -> Self {
-        Self { address, weight: NonZeroU32::MIN, zone: None, priority: 0, labels: BTreeMap::new() }
+        let labels = BTreeMap::new();
+        Self { address, weight: NonZeroU32::MIN, zone: None, priority: 0, labels, draining: false }
     }
 }
 
@@ -46,6 +50,8 @@ struct Table {
     priority: u32,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    draining: bool,
 }
 
 fn one() -> NonZeroU32 {
@@ -82,7 +88,7 @@ impl<'de> Visitor<'de> for AddressOrTable {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EndpointConfig, A::Error> {
         let table = Table::deserialize(MapAccessDeserializer::new(map))?;
-        let Table { address, weight, zone, priority, labels } = table;
-        Ok(EndpointConfig { address, weight, zone, priority, labels })
+        let Table { address, weight, zone, priority, labels, draining } = table;
+        Ok(EndpointConfig { address, weight, zone, priority, labels, draining })
     }
 }

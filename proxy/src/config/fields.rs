@@ -5,7 +5,40 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::de::{Error, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serializer};
+
+/// A duration as it is read.
+///
+/// # Errors
+/// The serializer's.
+pub fn write_duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    write_text(&humantime::format_duration(*value), serializer)
+}
+
+/// The same where there may be none.
+///
+/// # Errors
+/// The serializer's.
+pub fn write_optional_duration<S: Serializer>(
+    value: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(duration) => write_duration(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// What is read as a text and is none.
+///
+/// # Errors
+/// The serializer's.
+pub fn write_text<T: fmt::Display, S: Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
 
 /// A duration with its unit, such as `"250ms"`.
 ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Name, fields};
 use crate::policy::hedge::HedgeOptions;
@@ -14,7 +14,7 @@ use crate::policy::limit::rate::RateLimitOptions;
 use crate::policy::retry::RetryOptions;
 
 /// Which requests go to which cluster, and what is done for them on the way.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteConfig {
     /// The host that the request is for, without a port; any host if absent.
@@ -31,6 +31,7 @@ pub struct RouteConfig {
     /// From the request's head to the end of its response. 15 s, as Envoy's. A caller may ask for
     /// less, and gets no more.
     #[serde(default = "fifteen_seconds", deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub timeout: Duration,
     /// What is tried again.
     #[serde(default)]
@@ -46,11 +47,14 @@ pub struct RouteConfig {
 }
 
 /// What of a request decides where a consistent hash sends it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum HashOn {
     /// The value of a header field.
-    Header(#[serde(deserialize_with = "header_name")] HeaderName),
+    Header(
+        #[serde(deserialize_with = "header_name", serialize_with = "fields::write_text")]
+        HeaderName,
+    ),
     /// The value of a cookie.
     Cookie(String),
     /// The address that the request comes from, without its port.
@@ -58,17 +62,17 @@ pub enum HashOn {
 }
 
 /// An answer that is served in place of an upstream's.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fallback {
     /// Its status. 200: a fallback is an answer.
-    #[serde(default = "ok", deserialize_with = "status")]
+    #[serde(default = "ok", deserialize_with = "status", serialize_with = "write_status")]
     pub status: StatusCode,
     /// Its body.
-    #[serde(deserialize_with = "body")]
+    #[serde(deserialize_with = "body", serialize_with = "write_bytes")]
     pub body: Bytes,
     /// Its `Content-Type`.
-    #[serde(default = "text", deserialize_with = "header_value")]
+    #[serde(default = "text", deserialize_with = "header_value", serialize_with = "write_bytes")]
     pub content_type: HeaderValue,
 }
 
@@ -111,6 +115,14 @@ fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StatusCode, D::E
     let right = (200..600).contains(&code);
     let status = StatusCode::from_u16(code).ok().filter(|_| right);
     status.ok_or_else(|| custom(format!("{code} is not a status; write one from 200 to 599")))
+}
+
+fn write_status<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}
+
+fn write_bytes<S: Serializer>(text: &impl AsRef<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(text.as_ref()))
 }
 
 fn body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {

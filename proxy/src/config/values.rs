@@ -4,14 +4,14 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Spanned;
 
 use super::suggest;
 use crate::policy::balance::{STRATEGIES, Strategy};
 
-/// A name, and where in the file it stands.
-#[derive(Clone, Debug, Deserialize)]
+/// A name, and where in the file it stands, which is no part of what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Name(Spanned<String>);
 
@@ -71,6 +71,12 @@ impl fmt::Display for EndpointAddr {
     }
 }
 
+impl Serialize for EndpointAddr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl<'de> Deserialize<'de> for EndpointAddr {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
@@ -98,6 +104,12 @@ impl Default for Balance {
     /// The first registered strategy whose choice follows latency; see `policy::balance`.
     fn default() -> Self {
         Self(Strategy::named("peak_ewma").unwrap_or(&STRATEGIES[0]))
+    }
+}
+
+impl Serialize for Balance {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name)
     }
 }
 

@@ -10,7 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::exchange::{Exchange, Refusal};
-use crate::stack::{FLAGS_HEADER, REASON_HEADER};
+use crate::headers::{FLAGS, REASON};
 
 pin_project! {
     /// A response body of either origin.
@@ -49,9 +49,9 @@ pub(super) fn refused<B>(refusal: Refusal, exchange: &Exchange) -> Response<Answ
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(FLAGS_HEADER.clone(), HeaderValue::from_static(refusal.flag().letters()));
+    headers.insert(FLAGS.clone(), HeaderValue::from_static(refusal.flag().letters()));
     if let Ok(field) = field {
-        headers.insert(REASON_HEADER.clone(), field);
+        headers.insert(REASON.clone(), field);
     }
     response
 }

@@ -32,11 +32,11 @@ impl Refusal {
         }
     }
 
-    /// A caller that stalls counts as one that left, because that is what it looks like upstream.
+    /// One that stalls has a flag of its own, as in Envoy: it is still there.
     pub(super) fn flag(self) -> Flag {
         match self {
             Refusal::Malformed(_) => Flag::DPE,
-            Refusal::HeaderTimeout(_) | Refusal::BodyTimeout(_) => Flag::DC,
+            Refusal::HeaderTimeout(_) | Refusal::BodyTimeout(_) => Flag::SI,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::seam::Io;
+use crate::seam::{Io, poll_write_slices};
 use crate::telemetry::ListenerStats;
 
 /// A stream whose writes fail once the peer has not read for a while.
@@ -62,7 +62,7 @@ impl<I: Io> AsyncWrite for Stalling<I> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        let wrote = poll_write_slices(Pin::new(&mut self.io), cx, slices);
         self.bounded(cx, wrote)
     }
 

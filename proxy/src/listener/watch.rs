@@ -2,16 +2,15 @@
 //!
 //! hyper's `header_read_timeout` is one limit for two things that need different ones, starts
 //! neither at a head's first byte nor always at a response's end, and costs an allocation and a
-//! timer for every request. Here is one timer for each connection, which is set back when it
-//! fires too early and else left alone.
+//! timer for every request. Here is one [`Alarm`] for each connection.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::exchange::Wait;
+use crate::alarm::Alarm;
 
 /// How long a caller may take for each of its duties.
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +25,12 @@ pub(super) struct Watch {
     patience: Patience,
     /// What is waited for, and until when.
     current: Option<((Wait, u64), Instant)>,
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 impl Watch {
     pub(super) fn new(patience: Patience) -> Self {
-        Self { patience, current: None, timer: None }
+        Self { patience, current: None, alarm: Alarm::default() }
     }
 
     /// Ready when what is waited for has taken too long.
@@ -48,18 +47,7 @@ impl Watch {
                 due
             }
         };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if timer.deadline() > due {
-            timer.as_mut().reset(due);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= due {
-                return Poll::Ready(waits.0);
-            }
-            // It was set for a wait that ended in time.
-            timer.as_mut().reset(due);
-        }
+        self.alarm.poll(cx, due).map(|()| waits.0)
     }
 
     fn patience(&self, wait: Wait) -> Duration {

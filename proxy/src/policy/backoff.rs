@@ -4,32 +4,52 @@
 //! come back together, and fail together again. So the wait is drawn from the *whole* range up to
 //! the exponential bound, and not from a band around it: of the schemes compared in "Exponential
 //! Backoff And Jitter" (AWS Architecture Blog, 2015), full jitter spreads the load most evenly and
-//! makes the fewest calls. Envoy and gRPC (gRFC A6) draw the same way.
+//! makes the fewest calls. Envoy and gRPC (gRFC A6) draw the same way. To wait without drawing is
+//! there to be compared with.
 
 use std::time::Duration;
 
 use rand::{Rng, RngExt as _};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::fields;
 
 /// The bounds of a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BackoffOptions {
     /// What the first wait stays below; it doubles with each retry. 25 ms, as Envoy's: about one
     /// service time within a mesh, so that a short hiccup is over and a caller hardly notices.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub base: Duration,
     /// What every wait stays below. 250 ms, as Envoy's: ten times the base. Beyond that a caller
     /// inside a mesh is better told no than kept.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub cap: Duration,
+    /// Which part of the bound is drawn. Full.
+    pub jitter: Jitter,
+}
+
+/// What of a wait is left to chance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Jitter {
+    /// All of it.
+    #[default]
+    Full,
+    /// Nothing: every wait is as long as its bound. For comparison.
+    None,
 }
 
 impl Default for BackoffOptions {
     fn default() -> Self {
-        Self { base: Duration::from_millis(25), cap: Duration::from_millis(250) }
+        Self {
+            base: Duration::from_millis(25),
+            cap: Duration::from_millis(250),
+            jitter: Jitter::Full,
+        }
     }
 }
 
@@ -41,8 +61,11 @@ impl BackoffOptions {
         self.base.saturating_mul(factor).min(self.cap)
     }
 
-    /// A wait before retry `nth`, uniform in `[0, bound(nth))`.
+    /// A wait before retry `nth`, uniform in `[0, bound(nth))`; without jitter, the bound.
     pub fn draw(&self, nth: u32, rng: &mut dyn Rng) -> Duration {
+        if self.jitter == Jitter::None {
+            return self.bound(nth);
+        }
         // A bound beyond 584 years is one that nobody waits for.
         let bound_ns = u64::try_from(self.bound(nth).as_nanos()).unwrap_or(u64::MAX);
         match bound_ns {
@@ -73,19 +96,29 @@ mod tests {
     #[test]
     fn a_base_above_the_cap_is_the_cap() {
         let second = Duration::from_secs(1);
-        let options = BackoffOptions { base: second * 2, cap: second };
+        let options = BackoffOptions { base: second * 2, cap: second, ..BackoffOptions::default() };
         assert_eq!(options.bound(0), second);
     }
 
     #[test]
+    fn without_jitter_a_wait_is_its_bound() {
+        let options = BackoffOptions { jitter: Jitter::None, ..BackoffOptions::default() };
+        let mut rng = stream(1, "test");
+        for nth in 0..6 {
+            assert_eq!(options.draw(nth, &mut rng), options.bound(nth), "retry {nth}");
+        }
+    }
+
+    #[test]
     fn nothing_to_draw_from_is_no_wait() {
-        let options = BackoffOptions { base: Duration::ZERO, cap: Duration::ZERO };
+        let zero = Duration::ZERO;
+        let options = BackoffOptions { base: zero, cap: zero, ..BackoffOptions::default() };
         assert_eq!(options.draw(3, &mut stream(1, "test")), Duration::ZERO);
     }
 
     #[test]
     fn both_ends_of_the_range_are_drawn() {
-        let options = BackoffOptions { base: Duration::from_nanos(3), cap: Duration::from_secs(1) };
+        let options = BackoffOptions { base: Duration::from_nanos(3), ..BackoffOptions::default() };
         let mut rng = stream(1, "test");
         let mut times = [0; 3];
         for _ in 0..1000 {
@@ -103,6 +136,7 @@ mod tests {
             let options = BackoffOptions {
                 base: Duration::from_micros(base_us),
                 cap: Duration::from_micros(cap_us),
+                jitter: Jitter::Full,
             };
             let mut rng = stream(seed, "test");
             let bound = options.bound(nth);

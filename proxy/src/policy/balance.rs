@@ -23,6 +23,7 @@ mod tests;
 #[cfg(test)]
 mod world;
 
+use std::any::Any;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,8 @@ pub struct EndpointId(pub usize);
 /// What a strategy is told about an endpoint when it is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member<'a> {
-    /// Its capacity relative to the others'; 1 or more.
+    /// Its capacity relative to the others'; 1 or more. 0 stands for a place that nobody has: it is
+    /// never ready.
     pub weight: u32,
     /// What identifies it across restarts and among sidecars, such as `host:port`. Consistent
     /// hashing places it by this.
@@ -111,7 +113,7 @@ pub struct EndpointLoad {
 }
 
 /// Chooses an endpoint for each request.
-pub trait Balancer: Send {
+pub trait Balancer: Any + Send {
     /// The endpoint for the next request, one of `ready`; `None` only when `ready` is empty.
     ///
     /// `key` is the request's hash, for strategies that send equal keys to the same endpoint; they
@@ -147,6 +149,39 @@ pub trait Balancer: Send {
     /// The endpoint is back from an ejection, or new: what was learnt about it no longer holds.
     /// Requests that are still in flight stay counted.
     fn returned(&mut self, _endpoint: EndpointId, _now: Instant) {}
+
+    /// Takes the place of `old`, a balancer of the same strategy and options, because endpoints
+    /// came or went: what `old` knows of the places for which `keeps` says true holds further on,
+    /// requests in flight included. The other places have somebody new since `now`, or nobody.
+    ///
+    /// It is built before, and by this brought up to date, because a ring or a table takes longer
+    /// to build than picks should have to wait.
+    ///
+    /// # Panics
+    /// When `old` is of another strategy.
+    fn succeed(&mut self, old: Box<dyn Balancer>, keeps: &[bool], now: Instant);
+}
+
+/// What `old` is, for a successor of the same type.
+fn same<T: Balancer>(old: Box<dyn Balancer>) -> Box<T> {
+    let old: Box<dyn Any> = old;
+    match old.downcast() {
+        Ok(same) => same,
+        Err(_) => panic!("a balancer is succeeded by one of its own strategy"),
+    }
+}
+
+/// Copies what is kept from `old` into `new`, by place.
+fn keep<T: Clone>(new: &mut [T], old: &[T], keeps: &[bool]) {
+    for ((new, old), _) in new.iter_mut().zip(old).zip(keeps).filter(|(_, keeps)| **keeps) {
+        new.clone_from(old);
+    }
+}
+
+/// The places that were there before the last change, and have somebody else or nobody now.
+fn changed(keeps: &[bool]) -> impl Iterator<Item = EndpointId> {
+    let places = keeps.iter().enumerate().filter(|(_, keeps)| !**keeps);
+    places.map(|(place, _)| EndpointId(place))
 }
 
 /// The knobs of all strategies; each reads its own.
@@ -192,11 +227,7 @@ impl Strategy {
     }
 
     /// A balancer over endpoints `0..members.len()`, none of which has been tried.
-    ///
-    /// # Panics
-    /// When a weight is 0.
     pub fn build(&self, members: &[Member<'_>], options: &BalancerOptions) -> Box<dyn Balancer> {
-        assert!(members.iter().all(|member| member.weight > 0), "a weight is 1 or more");
         (self.build)(members, options)
     }
 }
@@ -278,6 +309,11 @@ impl InFlight {
         self.of[endpoint.0]
     }
 
+    fn succeed(&mut self, old: &Self, keeps: &[bool]) {
+        keep(&mut self.of, &old.of, keeps);
+        self.total = self.of.iter().copied().map(u64::from).sum();
+    }
+
     fn observe(&mut self, endpoint: EndpointId, event: LoadEvent) {
         let count = &mut self.of[endpoint.0];
         match event {
@@ -306,9 +342,10 @@ impl InFlight {
     }
 }
 
-/// The weights of `members`, by place.
+/// The weights of `members`, by place; that of a place that nobody has is never asked for, but has
+/// to be one to divide by.
 fn weights(members: &[Member<'_>]) -> Vec<u32> {
-    members.iter().map(|member| member.weight).collect()
+    members.iter().map(|member| member.weight.max(1)).collect()
 }
 
 /// Two different members of `ready` in random order, or the only one twice.

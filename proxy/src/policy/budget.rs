@@ -26,7 +26,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::fields;
 
@@ -37,7 +37,7 @@ const BUCKETS: usize = 10;
 const RETRY: u64 = 1_000_000;
 
 /// The bounds of a [`Budget`].
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BudgetOptions {
     /// Retries per request, 0 to 1, to six decimals. 0.2, as Finagle's and Linkerd's: what a
@@ -47,6 +47,7 @@ pub struct BudgetOptions {
     /// How long a deposit can be drawn on. 10 s, as Finagle's: longer than an endpoint's failure
     /// goes unnoticed, and short enough that a quiet night pays for nobody's storm.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub window: Duration,
     /// Retries per second of the window that need no deposit. 3, where Finagle has 10: it is there
     /// for callers of a few requests per second, whose ratio is less than one retry, and gives

@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngExt as _};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::fields;
 
 /// How endpoints are checked, `[clusters.health_check]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheckOptions {
     /// What is asked.
@@ -36,14 +36,17 @@ pub struct HealthCheckOptions {
     /// last check passed. 5 s: a dead endpoint is out within 7 s even if nobody calls it, and a
     /// hundred sidecars ask an endpoint 20 times a second.
     #[serde(default = "defaults::interval", deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub interval: Duration,
     /// The same while it is unhealthy or the last check contradicted the verdict. 1 s: what is
     /// changing is worth looking at, and what is down serves nobody meanwhile.
     #[serde(default = "defaults::fast_interval", deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub fast_interval: Duration,
     /// How long a check may take; then it has failed. 1 s: an endpoint that needs longer to say
     /// that it is well is not.
     #[serde(default = "defaults::timeout", deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub timeout: Duration,
     /// Passed checks in a row that make an unhealthy endpoint healthy. 2: a process that is
     /// starting may answer once before it falls over.
@@ -56,7 +59,7 @@ pub struct HealthCheckOptions {
 }
 
 /// What a check asks.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum CheckKind {
     /// Whether a connection is accepted: `kind = "tcp"`.
@@ -66,7 +69,7 @@ pub enum CheckKind {
 }
 
 /// A GET and its expected answer.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpCheck {
     /// Where.

@@ -17,7 +17,7 @@ mod digest;
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::budget::{Budget, Reservation};
 use super::retry::{BodyState, RequestFacts};
@@ -26,12 +26,13 @@ use crate::config::fields;
 pub use digest::{DigestOptions, LatencyDigest};
 
 /// When a request is hedged, and how often.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HedgeOptions {
     /// Hedge what has not been answered for this long. Absent by default: what is long depends on
     /// the service. Beside `percentile`, it serves until that is known.
     #[serde(deserialize_with = "fields::optional_positive_duration")]
+    #[serde(serialize_with = "fields::write_optional_duration")]
     pub after: Option<Duration>,
     /// Hedge what has waited longer than this share of recent responses, above 0 and below 1, such
     /// as 0.95. Absent by default: a second request for one is more load, which somebody has to

@@ -41,6 +41,7 @@ use rand::{Rng, RngExt as _};
 
 use super::balance::EndpointId;
 use super::ready::ReadySet;
+use super::slots::Fate;
 use level::Level;
 pub use options::{EndpointAttributes, MembershipOptions, Selector, SubsetFallback};
 
@@ -69,6 +70,8 @@ pub enum Locality {
 pub struct Choice<'a> {
     /// The candidates; never empty.
     pub ready: &'a ReadySet,
+    /// The weight of all of them together.
+    pub weight: u64,
     /// Those of them that do not ramp, or all if all do; where to pick again after a pick in
     /// [`Choice::ready`] did not stand ([`super::slow_start`]). Never empty.
     pub settled: &'a ReadySet,
@@ -88,6 +91,10 @@ struct Status {
     ramping: bool,
 }
 
+impl Status {
+    const NEW: Self = Self { available: true, draining: false, ramping: false };
+}
+
 /// One subset: its levels, by priority.
 #[derive(Clone, Debug)]
 struct Subset {
@@ -100,7 +107,8 @@ struct Subset {
 #[derive(Clone, Debug)]
 pub struct Membership {
     options: MembershipOptions,
-    endpoints: Vec<EndpointAttributes>,
+    /// By place; `None` where nobody is.
+    endpoints: Vec<Option<EndpointAttributes>>,
     status: Vec<Status>,
     selectors: Vec<Selector>,
     /// That of all endpoints, then those of `selectors`.
@@ -114,16 +122,41 @@ impl Membership {
         selectors: Vec<Selector>,
         options: MembershipOptions,
     ) -> Self {
-        let everything = Selector::new();
-        let subsets = std::iter::once(&everything)
-            .chain(&selectors)
-            .map(|selector| Subset::new(selector, &endpoints, &options))
-            .collect();
-        let status = Status { available: true, draining: false, ramping: false };
-        let status = vec![status; endpoints.len()];
-        let mut new = Self { options, endpoints, status, selectors, subsets };
-        new.refresh();
+        let status = vec![Status::NEW; endpoints.len()];
+        let endpoints = endpoints.into_iter().map(Some).collect();
+        let mut new = Self { options, endpoints, status, selectors, subsets: Vec::new() };
+        new.rebuild();
         new
+    }
+
+    /// The endpoints have changed: by place, what is known of those that are there, and whether
+    /// they were before; such keep their status, and others begin as available. `selectors` are
+    /// all from now on; a [`SubsetId`] is a place among them.
+    pub fn reseat(
+        &mut self,
+        endpoints: Vec<Option<EndpointAttributes>>,
+        fates: &[Fate],
+        selectors: Vec<Selector>,
+    ) {
+        self.status.truncate(endpoints.len());
+        self.status.resize(endpoints.len(), Status::NEW);
+        for (status, fate) in self.status.iter_mut().zip(fates) {
+            if *fate != Fate::Stays {
+                *status = Status::NEW;
+            }
+        }
+        self.endpoints = endpoints;
+        self.selectors = selectors;
+        self.rebuild();
+    }
+
+    fn rebuild(&mut self) {
+        let Self { options, endpoints, selectors, .. } = self;
+        let everything = Selector::new();
+        let selectors = std::iter::once(&everything).chain(&*selectors);
+        let subset = |selector| Subset::new(selector, endpoints, options);
+        self.subsets = selectors.map(subset).collect();
+        self.refresh();
     }
 
     /// The subset of a selector that was registered.
@@ -197,14 +230,14 @@ impl Membership {
         self.status[endpoint.0].available && self.serves(subset, endpoint)
     }
 
-    /// The part of the picks in `ready` that an endpoint would have by its weight; 0 for one that is
-    /// not in it.
-    pub fn fair_part(&self, endpoint: EndpointId, ready: &ReadySet) -> f64 {
-        if !ready.contains(endpoint) {
-            return 0.0;
-        }
-        let weight = |endpoint: EndpointId| f64::from(self.endpoints[endpoint.0].weight.get());
-        weight(endpoint) / ready.as_slice().iter().map(|&each| weight(each)).sum::<f64>()
+    /// The weight of an endpoint; 0 where there is none.
+    pub fn weight(&self, endpoint: EndpointId) -> u64 {
+        self.endpoints[endpoint.0].as_ref().map_or(0, |it| u64::from(it.weight.get()))
+    }
+
+    /// That of several together. [`Choice::weight`] says it of those that are chosen among.
+    pub fn weight_of(&self, set: &ReadySet) -> u64 {
+        set.as_slice().iter().map(|endpoint| self.weight(*endpoint)).sum()
     }
 
     /// Every candidate set of a subset with its share of the picks, for people to look at.
@@ -239,17 +272,17 @@ impl Membership {
 impl Subset {
     fn new(
         selector: &Selector,
-        endpoints: &[EndpointAttributes],
+        endpoints: &[Option<EndpointAttributes>],
         options: &MembershipOptions,
     ) -> Self {
         let is_member = |endpoint: &EndpointAttributes| {
             selector.iter().all(|(label, value)| endpoint.labels.get(label) == Some(value))
         };
-        let members = endpoints.iter().filter(|endpoint| is_member(endpoint));
+        let members = endpoints.iter().flatten().filter(|endpoint| is_member(endpoint));
         let priorities: BTreeSet<u32> = members.map(|endpoint| endpoint.priority).collect();
         let levels = priorities.into_iter().map(|priority| {
             let belongs = |endpoint| is_member(endpoint) && endpoint.priority == priority;
-            let belongs = endpoints.iter().map(belongs).collect();
+            let belongs = endpoints.iter().map(|e| e.as_ref().is_some_and(belongs)).collect();
             Level::new(priority, belongs, endpoints, options)
         });
         Self { levels: levels.collect(), candidates: Vec::new() }
@@ -257,7 +290,7 @@ impl Subset {
 
     fn refresh(
         &mut self,
-        endpoints: &[EndpointAttributes],
+        endpoints: &[Option<EndpointAttributes>],
         status: &[Status],
         options: &MembershipOptions,
     ) {
@@ -294,6 +327,7 @@ impl Subset {
         let part = &level.parts[part];
         Choice {
             ready: &part.ready,
+            weight: part.weight,
             settled: &part.settled,
             panic: level.panic,
             priority: level.priority,

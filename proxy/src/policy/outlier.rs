@@ -51,6 +51,7 @@ use std::time::{Duration, Instant};
 use rand::{Rng, RngExt as _};
 
 use super::balance::EndpointId;
+use super::slots::Fate;
 use super::slow_start::SlowStartOptions;
 pub use event::{Epoch, GateState, Kind, Outcome, Reason, Transition};
 use gate::{Gate, Phase};
@@ -108,6 +109,36 @@ impl Outlier {
         Self { ramp, ..self }
     }
 
+    /// The endpoints have changed: `fates` says what each place is from now on. Who stays keeps all
+    /// that is known of it; who is new or back begins in [`GateState::Ramping`], and answers to
+    /// what was sent to it before do not count; who leaves is forgotten, and is no peer to anybody.
+    pub fn reseat(&mut self, fates: &[Fate], now: Instant) {
+        self.interval_at(now);
+        self.gates.truncate(fates.len());
+        self.gates.resize_with(fates.len(), Gate::new);
+        for (gate, fate) in self.gates.iter_mut().zip(fates) {
+            if *fate != Fate::Stays {
+                let since = fate.is_listed().then_some(now).filter(|_| !self.ramp.is_zero());
+                gate.begin(fate.is_listed(), Phase::Open { since });
+            }
+        }
+        let out = |gate: &&Gate| !matches!(gate.phase, Phase::Open { .. });
+        self.ejected = self.gates.iter().filter(out).count();
+        self.find_next_probe();
+    }
+
+    /// For a cluster that goes on under other rules: requests that are in flight report to the old
+    /// one, so whoever is on trial there may be tried here at once.
+    pub fn inherited(mut self, now: Instant) -> Self {
+        for gate in &mut self.gates {
+            if let Phase::HalfOpen { reason, .. } = gate.phase {
+                gate.enter(Phase::Ejected { until: now, reason });
+            }
+        }
+        self.find_next_probe();
+        self
+    }
+
     /// Stamped on each ordinary placement.
     pub fn epoch(&self, endpoint: EndpointId) -> Epoch {
         self.gates[endpoint.0].epoch
@@ -129,7 +160,7 @@ impl Outlier {
         }
     }
 
-    /// How many endpoints there are.
+    /// How many places there are for endpoints.
     pub fn len(&self) -> usize {
         self.gates.len()
     }
@@ -164,6 +195,9 @@ impl Outlier {
         }
         let interval = self.interval_at(now);
         let gate = &mut self.gates[endpoint.0];
+        if !gate.listed {
+            return None;
+        }
         match gate.phase {
             // Open → (Open | Ejected)
             Phase::Open { .. } if epoch == gate.epoch && !gate.unhealthy => {
@@ -188,7 +222,7 @@ impl Outlier {
         }
         let interval = self.interval_at(now);
         self.next_sweep = self.interval_ends;
-        for gate in &mut self.gates {
+        for gate in self.gates.iter_mut().filter(|gate| gate.listed) {
             gate.window.advance(interval);
             gate.settle(self.ramp, now);
             if gate.is_open() {
@@ -267,6 +301,9 @@ impl Outlier {
     ) -> Option<Transition> {
         self.interval_at(now);
         let gate = &mut self.gates[endpoint.0];
+        if !gate.listed {
+            return None;
+        }
         let was_unhealthy = std::mem::replace(&mut gate.unhealthy, !healthy);
         let kind = match (gate.phase, healthy) {
             // (Open | Ejected | HalfOpen) → Unhealthy
@@ -372,7 +409,8 @@ impl Outlier {
         rng: &mut dyn Rng,
     ) -> Option<Transition> {
         let open = self.gates.iter().filter(|gate| gate.is_open()).count();
-        let is_allowed = self.ejected < self.options.cap(self.gates.len()) && open > 1;
+        let listed = self.gates.iter().filter(|gate| gate.listed).count();
+        let is_allowed = self.ejected < self.options.cap(listed) && open > 1;
         let kind = match self.options.act(reason) {
             Act::Off => return None,
             Act::Observe => Kind::Detected { reason },

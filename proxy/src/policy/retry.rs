@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use rand::Rng;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::backoff::BackoffOptions;
 use super::budget::{Budget, Reservation};
@@ -35,7 +35,7 @@ pub use overrides::Overrides;
 use pushback::Pushback;
 
 /// When and how often the requests of a route are tried again.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryOptions {
     /// What counts as a failure to retry, in Envoy's words. By default `5xx`, `gateway-error`,
@@ -50,6 +50,7 @@ pub struct RetryOptions {
     /// How long one try may take, if less than the route's timeout. None by default: how long is
     /// too long depends on the service, and a limit that is too short makes load out of slowness.
     #[serde(deserialize_with = "fields::optional_positive_duration")]
+    #[serde(serialize_with = "fields::write_optional_duration")]
     pub per_try_timeout: Option<Duration>,
     /// How long to wait before each.
     pub backoff: BackoffOptions,
@@ -62,15 +63,16 @@ pub struct RetryOptions {
     /// sent on all the same, and not retried.
     pub max_body_bytes: usize,
     /// The statuses of `retriable-status-codes`.
-    #[serde(deserialize_with = "status_codes")]
+    #[serde(deserialize_with = "status_codes", serialize_with = "write_status_codes")]
     pub status_codes: Vec<StatusCode>,
     /// The response fields of `retriable-headers`: one that is there is enough.
-    #[serde(deserialize_with = "header_names")]
+    #[serde(deserialize_with = "header_names", serialize_with = "write_header_names")]
     pub headers: Vec<HeaderName>,
     /// The longest wait that a response can ask for with `retry-after` or `grpc-retry-pushback-ms`;
     /// more is taken as this. 300 s, as Linkerd's: longer than any caller waits, so in practice the
     /// deadline decides.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub max_retry_after: Duration,
     /// Whether callers may ask for more than the route has, with `x-envoy-max-retries` and its
     /// like. False: they may ask for less. See [`Overrides`].
@@ -170,7 +172,7 @@ pub struct Attempt<'a> {
     pub request: RequestFacts,
     /// What became of it.
     pub outcome: AttemptOutcome<'a>,
-    /// Attempts made so far, this one included.
+    /// Attempts made so far, this one included and hedges not.
     pub made: u32,
     /// What is left of the deadline.
     pub remaining: Duration,
@@ -204,6 +206,8 @@ pub enum GiveUp {
     Exhausted,
     /// The cluster's budget has none left.
     Budget,
+    /// As many retries are under way in the cluster as its limits allow.
+    LimitReached,
     /// Another try would not be answered in time.
     Deadline,
     /// The body was too long to be kept.
@@ -218,10 +222,11 @@ pub enum GiveUp {
 
 impl GiveUp {
     /// All of them, in declaration order.
-    pub const ALL: [GiveUp; 8] = [
+    pub const ALL: [GiveUp; 9] = [
         GiveUp::NotSafe,
         GiveUp::Exhausted,
         GiveUp::Budget,
+        GiveUp::LimitReached,
         GiveUp::Deadline,
         GiveUp::BodyTooLarge,
         GiveUp::BodyBroken,
@@ -235,6 +240,7 @@ impl GiveUp {
             GiveUp::NotSafe => "not_safe",
             GiveUp::Exhausted => "exhausted",
             GiveUp::Budget => "budget",
+            GiveUp::LimitReached => "limit_reached",
             GiveUp::Deadline => "deadline",
             GiveUp::BodyTooLarge => "body_too_large",
             GiveUp::BodyBroken => "body_broken",
@@ -329,6 +335,20 @@ impl RetryOptions {
             Pushback::Overloaded => Err(GiveUp::Overloaded),
         }
     }
+}
+
+fn write_status_codes<S: Serializer>(
+    codes: &[StatusCode],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(codes.iter().map(StatusCode::as_u16))
+}
+
+fn write_header_names<S: Serializer>(
+    names: &[HeaderName],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().map(HeaderName::as_str))
 }
 
 fn status_codes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<StatusCode>, D::Error> {

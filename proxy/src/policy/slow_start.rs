@@ -19,19 +19,20 @@
 use std::time::{Duration, Instant};
 
 use rand::{Rng, RngExt as _};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::balance::EndpointId;
 use crate::config::fields;
 
 /// How an endpoint comes to its full share, `[clusters.slow_start]`.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SlowStartOptions {
     /// How long until it has its full share; 0 gives it at once. 10 s: connections and caches of a
     /// service that answers in milliseconds are warm by then. Not the minute that Envoy's examples
     /// use: while some ramp the others carry their load.
     #[serde(deserialize_with = "fields::duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub window: Duration,
     /// The curve: 1 is a straight line, more is faster at first, less is slower. 1, as Envoy's.
     #[serde(deserialize_with = "fields::positive")]

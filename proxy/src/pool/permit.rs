@@ -116,8 +116,7 @@ impl Place {
 
 impl Pool {
     /// One look, under one lock, at all there is.
-    pub(super) fn find(self: &Arc<Self>) -> Found {
-        let now = Instant::now();
+    pub(super) fn find(self: &Arc<Self>, now: Instant) -> Found {
         let (found, displaced) = {
             let mut state = self.lock();
             if state.free > 0 {

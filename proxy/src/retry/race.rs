@@ -32,7 +32,7 @@ impl Call<'_> {
         journal: &mut Journal,
     ) -> Outcome {
         let mut running: Running<'_> = FuturesUnordered::new();
-        tried.extend(journal.endpoint);
+        tried.extend(journal.endpoint.as_ref().map(|endpoint| endpoint.id));
         let mut sent = vec![Instant::now()];
         running.push(since(sent[0], first));
         let mut hedges = Some(0);
@@ -62,12 +62,12 @@ impl Call<'_> {
                     next += delay;
                     hedges = self.hedge_again(hedges.unwrap_or(0));
                     if hedges.is_some()
-                        && let Some(placement) = self.place(AttemptKind::Hedge, tried, journal)
+                        && let now = Instant::now()
+                        && let Some(placement) = self.place(AttemptKind::Hedge, tried, journal, now)
                     {
                         tried.push(placement.id());
                         let hedge =
                             self.send(placement, AttemptKind::Hedge, false, journal.attempts);
-                        let now = Instant::now();
                         sent.push(now);
                         running.push(since(now, hedge));
                     }

@@ -23,7 +23,7 @@ use super::count::Counter;
 use super::event::{AccessLine, RequestEnd};
 
 /// Where lines go, and how many may wait to be written.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLogOptions {
     /// A file, which is appended to, or `-` for standard output, which is where containers are read.

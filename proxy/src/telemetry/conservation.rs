@@ -21,7 +21,8 @@ use super::totals::{EndpointTotals, RequestTotals};
 pub struct Conservation {
     /// What became of requests.
     pub requests: RequestTotals,
-    /// What became of attempts, in the order of the configuration.
+    /// What became of attempts at each endpoint that there is or was; by place, those that are gone
+    /// last. Those that are not remembered are summed up without an address.
     pub endpoints: Vec<EndpointRow>,
 }
 
@@ -34,7 +35,7 @@ impl Conservation {
     pub(super) fn of(books: &Books) -> Self {
         // See `totals`: what is last first. Attempts end before their requests do, and begin after.
         let mut requests = books.requests.read();
-        let endpoints = books.endpoint_rows();
+        let endpoints = books.all_endpoint_rows();
         requests.received = books.requests.received.get();
         Self { requests, endpoints }
     }

@@ -65,6 +65,7 @@ names_of! {
         NotSafe = "not_safe",
         Exhausted = "exhausted",
         Budget = "budget",
+        LimitReached = "limit_reached",
         Deadline = "deadline",
         BodyTooLarge = "body_too_large",
         BodyBroken = "body_broken",
@@ -259,6 +260,17 @@ pub enum Event {
         /// What it is now.
         state: CircuitState,
     },
+    /// A new configuration is in force.
+    ConfigApplied {
+        /// How many there have been; the one that the sidecar started with was the first.
+        generation: u64,
+        /// Endpoints that it added, in all clusters.
+        added: usize,
+        /// Endpoints that it took away.
+        removed: usize,
+    },
+    /// A new configuration was wrong; the old one is still in force.
+    ConfigRefused,
     /// A fallback was served in place of an upstream's answer.
     FallbackServed {
         /// Of.

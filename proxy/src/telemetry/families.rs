@@ -176,9 +176,14 @@ const CLUSTER: &[Family<ClusterRow>] = &[
     counter("upstream_rq_retry_success", "Requests answered well by a later attempt", |row| {
         row.totals.retry_succeeded
     }),
-    counter("upstream_rq_retry_overflow", "Failures not retried for want of budget", |row| {
-        row.totals.retry_given_up[GivenUp::Budget as usize]
-    }),
+    counter(
+        "upstream_rq_retry_overflow",
+        "Failures not retried for want of budget or room",
+        |row| {
+            let given_up = |why: GivenUp| row.totals.retry_given_up[why as usize];
+            given_up(GivenUp::Budget) + given_up(GivenUp::LimitReached)
+        },
+    ),
     counter("upstream_rq_retry_limit_exceeded", "Failures of last attempts", |row| {
         row.totals.retry_given_up[GivenUp::Exhausted as usize]
     }),

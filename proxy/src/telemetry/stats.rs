@@ -1,7 +1,11 @@
 //! The handles that a listener counts with.
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+
+use super::RefusedLabels;
+use crate::error::Flag;
 
 /// Counts what happens at a listener.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +19,14 @@ pub struct ListenerStats {
     pub(super) header_timeout: Counter,
     pub(super) body_timeout: Counter,
     pub(super) write_timeout: Counter,
+    pub(super) refused: Refused,
+}
+
+/// Requests that did not reach the service, which has no books on them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refused {
+    pub(super) by: Family<RefusedLabels, Counter>,
+    pub(super) listener: String,
 }
 
 impl ListenerStats {
@@ -52,6 +64,13 @@ impl ListenerStats {
     /// A request's body stopped coming.
     pub fn body_timeout(&self) {
         self.body_timeout.inc();
+    }
+
+    /// A request was refused by the listener itself, with this flag.
+    pub fn refused(&self, flag: Flag) {
+        let Refused { by, listener } = &self.refused;
+        let labels = RefusedLabels { listener: listener.clone(), flag: flag.letters() };
+        by.get_or_create_owned(&labels).inc();
     }
 
     /// A connection was cut because its caller did not read.

@@ -17,7 +17,7 @@ use super::event::{CircuitState, ClusterId, EjectionReason, EndpointRef, Event, 
 use crate::error::rounded;
 
 /// How much is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimelineOptions {
     /// Moments that are kept; the oldest give way. 4096: an endpoint that is ejected for 30 s at a
@@ -41,8 +41,9 @@ pub struct Moment {
     /// What.
     #[serde(flatten)]
     pub what: What,
-    /// The cluster's name.
-    pub cluster: Arc<str>,
+    /// The cluster's name, if it happened to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Arc<str>>,
     /// The endpoint's address, if it happened to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Arc<str>>,
@@ -93,6 +94,17 @@ pub enum What {
         /// To this.
         state: CircuitState,
     },
+    /// A new configuration is in force.
+    ConfigApplied {
+        /// How many there have been, with the first.
+        generation: u64,
+        /// Endpoints that are new.
+        added: usize,
+        /// Endpoints that are gone.
+        removed: usize,
+    },
+    /// A new configuration was wrong and is not in force.
+    ConfigRefused,
 }
 
 impl What {
@@ -110,6 +122,8 @@ impl What {
             What::PanicBegan => "panic_began",
             What::PanicEnded => "panic_ended",
             What::CircuitChanged { .. } => "circuit_changed",
+            What::ConfigApplied { .. } => "config_applied",
+            What::ConfigRefused => "config_refused",
         }
     }
 
@@ -126,6 +140,9 @@ impl What {
                 format!("out for {} more", format_duration(rounded(*lasts)))
             }
             What::CircuitChanged { state } => Named::name(*state).to_owned(),
+            What::ConfigApplied { generation, added, removed } => {
+                format!("number {generation}: {added} endpoints added, {removed} removed")
+            }
             _ => String::new(),
         }
     }
@@ -164,13 +181,14 @@ impl Timeline {
     pub(super) fn note(&self, now: Instant, event: &Event, books: &Books) {
         let Some((place, what)) = noteworthy(event) else { return };
         let (cluster, endpoint) = match place {
-            Place::Cluster(cluster) => (books.cluster_name(cluster), None),
+            Place::Sidecar => (None, None),
+            Place::Cluster(cluster) => (Some(books.cluster_name(cluster)), None),
             Place::Endpoint(at) => {
-                (books.cluster_name(at.cluster), Some(books.endpoint_address(at).clone()))
+                (Some(books.cluster_name(at.cluster)), Some(books.endpoint_address(at)))
             }
         };
         let at = now.saturating_duration_since(self.start);
-        let moment = Moment { at, what, cluster: cluster.clone(), endpoint };
+        let moment = Moment { at, what, cluster, endpoint };
         let mut ring = self.lock();
         if ring.moments.len() == self.size {
             ring.moments.pop_front();
@@ -215,6 +233,7 @@ impl TimelineSnapshot {
 }
 
 enum Place {
+    Sidecar,
     Cluster(ClusterId),
     Endpoint(EndpointRef),
 }
@@ -242,6 +261,10 @@ fn noteworthy(event: &Event) -> Option<(Place, What)> {
         Event::CircuitChanged { cluster, state } => {
             (Place::Cluster(cluster), What::CircuitChanged { state })
         }
+        Event::ConfigApplied { generation, added, removed } => {
+            (Place::Sidecar, What::ConfigApplied { generation, added, removed })
+        }
+        Event::ConfigRefused => (Place::Sidecar, What::ConfigRefused),
         _ => return None,
     };
     Some((place, what))

@@ -236,6 +236,15 @@ impl EndpointCounters {
     }
 }
 
+impl EndpointTotals {
+    /// Of an endpoint that is gone: nothing that it is counts any more, only what it did.
+    pub(super) fn forget_state(&mut self) {
+        self.is_ejected = 0;
+        self.is_unhealthy = 0;
+        self.is_out = 0;
+    }
+}
+
 impl RequestTotals {
     /// Requests that ended, in whatever way.
     pub fn ended(&self) -> u64 {

@@ -6,8 +6,9 @@ use proxy::rng::{StreamRng, stream};
 use rand::RngExt as _;
 use tokio::time::{sleep, timeout};
 
+use crate::memory::MemoryPeer;
 use crate::peer::Message;
-use crate::world::{Dialing, MemoryPeer, ROUTE, World};
+use crate::world::{Dialing, ROUTE, World};
 
 const SEEDS: u64 = 30;
 const CALLERS: usize = 24;

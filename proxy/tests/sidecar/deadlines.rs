@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use proxy::policy::balance::EndpointId;
+use proxy::policy::outlier::GateState;
 use tokio::time::{Instant, sleep};
 
 use crate::peer::Message;
@@ -324,5 +327,23 @@ async fn a_slow_body_is_on_the_requests_own_time() {
     assert_eq!((answer.status(), answer.flag()), (504, "UT"));
     let elapsed = asked.elapsed();
     assert!((ms(999)..=ms(1001)).contains(&elapsed), "{elapsed:?} from the head");
+    fleet.at_rest().await;
+}
+
+/// Requests that run out of time in our own queue say nothing against the endpoint that they waited
+/// for; one that is sent and not answered does.
+#[tokio::test(start_paused = true)]
+async fn who_waits_in_our_queue_blames_nobody() {
+    let cluster = "max_connections = 1\nqueue_timeout = \"5s\"\nbalance = \"round_robin\"";
+    let fleet = Fleet::new(&["a:80", "b:80"], cluster, ONE_SECOND, |_| Act::later(900, OK));
+    let answers = join_all((0..16).map(|_| fleet.ask(GET))).await;
+    let good = answers.iter().filter(|answer| answer.status() == 200).count();
+    assert_eq!(good, 2);
+    assert!(answers.iter().all(|answer| answer.status() == 200 || answer.flag() == "UT"));
+    assert_eq!(fleet.seen().len(), 4, "the others waited");
+    assert_eq!(fleet.metric("sidecar_cluster_upstream_rq_timeout_total{cluster=\"web\"}"), 14);
+    let clusters = fleet.stack.clusters();
+    let states = [0, 1].map(|place| clusters[0].state(EndpointId(place)));
+    assert_eq!(states, [GateState::Available; 2]);
     fleet.at_rest().await;
 }

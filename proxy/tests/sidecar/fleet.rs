@@ -8,28 +8,26 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::Request;
 use http_body_util::BodyExt as _;
+use proxy::Stack;
 use proxy::admin::{Admin, Controls, Sidecar};
 use proxy::config::EndpointAddr;
-use proxy::listener::{Options, serve};
+use proxy::listener::Options;
 use proxy::policy::balance::EndpointId;
-use proxy::seam::{Accept, dialer};
+use proxy::seam::dialer;
 use proxy::telemetry::{ClusterId, EndpointRef, EndpointSnapshot};
-use proxy::{Config, Stack};
 use tokio::io::{DuplexStream, duplex};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::memory::{BUFFER, Callers, MemoryPeer, listen, parse};
 use crate::peer::{Message, Peer};
-use crate::world::{BUFFER, MemoryPeer};
 
 pub(crate) const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 pub(crate) const POST: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi";
@@ -104,22 +102,9 @@ pub(crate) struct Fleet {
     pub(crate) stack: Arc<Stack>,
     start: Instant,
     upstreams: Upstreams,
-    callers: mpsc::UnboundedSender<(DuplexStream, SocketAddr)>,
+    callers: Callers,
     /// Ends with the fleet.
     _running: JoinSet<()>,
-}
-
-struct Listener(tokio::sync::Mutex<mpsc::UnboundedReceiver<(DuplexStream, SocketAddr)>>);
-
-impl Accept for Listener {
-    type Io = DuplexStream;
-
-    async fn accept(&self) -> io::Result<(DuplexStream, SocketAddr)> {
-        match self.0.lock().await.recv().await {
-            Some(accepted) => Ok(accepted),
-            None => std::future::pending().await,
-        }
-    }
 }
 
 impl Fleet {
@@ -135,7 +120,7 @@ impl Fleet {
     /// A configuration without its listener. Its health checks and sweeps run.
     pub(crate) fn of(text: &str) -> Self {
         let text = format!("listeners = [{{ name = \"in\", listen = \"127.0.0.1:1\" }}]\n{text}");
-        let config = Config::parse(Path::new("test.toml"), &text).expect("a right configuration");
+        let config = parse(&text);
         let upstreams = Upstreams::default();
         for endpoint in config.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
             upstreams.lock().insert(endpoint.address.to_string(), Upstream::default());
@@ -146,20 +131,11 @@ impl Fleet {
             async move { connect(addr.as_str(), upstreams) }
         });
         let stack = Stack::new(&config, 1, dialer);
-        let (callers, accepted) = mpsc::unbounded_channel();
-        let options = Options { date_header: false, ..Options::new(&config.listeners[0], FOREVER) };
-        let service = {
-            let stack = stack.clone();
-            move |peer| {
-                let stack = stack.clone();
-                move |request| stack.clone().call(peer, request)
-            }
-        };
-        let listener = Listener(tokio::sync::Mutex::new(accepted));
-        let stats = stack.telemetry().listener("in");
+        let options = Options::new(&config.listeners[0], FOREVER);
+        let (callers, serving) = listen(&stack, options, CancellationToken::new());
         let mut running = JoinSet::new();
         running.spawn(async move {
-            serve(listener, service, options, stats, CancellationToken::new()).await;
+            serving.await;
         });
         running.spawn(stack.clone().tend());
         Self { stack, start: Instant::now(), upstreams, callers, _running: running }
@@ -187,10 +163,7 @@ impl Fleet {
 
     /// A caller's connection, from this address.
     pub(crate) fn caller(&self, source: [u8; 4]) -> MemoryPeer {
-        let (near, far) = duplex(BUFFER);
-        let accepted = (far, SocketAddr::from((source, 1)));
-        self.callers.send(accepted).unwrap_or_else(|_| panic!("the sidecar listens"));
-        Peer::new(near)
+        Peer::new(self.callers.connect(source).expect("the sidecar listens"))
     }
 
     /// A request under way, on a connection of its own. Aborting it is its caller leaving.
@@ -241,13 +214,7 @@ impl Fleet {
 
     /// What the admin page says of an endpoint; `None` if it says nothing.
     pub(crate) async fn page(&self, endpoint: &str, key: &str) -> Option<String> {
-        let sidecar = Sidecar {
-            stack: self.stack.clone(),
-            start: self.start,
-            workers: 1,
-            seed: 1,
-            config: String::new(),
-        };
+        let sidecar = Sidecar { stack: self.stack.clone(), start: self.start, workers: 1, seed: 1 };
         let admin = Admin::of(Arc::new(sidecar), Arc::new(Controls::default()));
         let request = Request::get("/clusters").body(()).expect("a request");
         let page = admin.answer(&request).into_body().collect().await.expect("a page").to_bytes();
@@ -307,7 +274,7 @@ impl Fleet {
 
     /// Idle connections to an endpoint of the first cluster.
     pub(crate) fn idle(&self, endpoint: usize) -> usize {
-        self.stack.clusters()[0].endpoints[endpoint].pool.idle_count()
+        self.stack.clusters()[0].endpoints()[endpoint].pool.idle_count()
     }
 
     /// The books balance.

@@ -246,3 +246,20 @@ async fn a_caller_that_leaves_takes_both_along() {
     assert_eq!(fleet.left().iter().filter(|(_, at)| *at == left).count(), 2);
     fleet.at_rest().await;
 }
+
+/// A hedge is paid like a retry, but is none: it uses up none of those that the route allows.
+#[tokio::test(start_paused = true)]
+async fn hedges_are_not_counted_as_retries() {
+    let script = |seen: &Seen| match seen.nth {
+        0 => Act::later(100, UNAVAILABLE),
+        1 => Act::later(60, UNAVAILABLE),
+        2 => Act::say(UNAVAILABLE),
+        _ => Act::say(OK),
+    };
+    let fleet = Fleet::new(&THREE, STAY, "hedge.after = \"50ms\"\nretry.max_retries = 2", script);
+    let answer = fleet.ask(GET).await;
+    assert_eq!((answer.status(), answer.field("x-envoy-attempt-count")), (200, Some("4")));
+    let kinds = [AttemptKind::First, AttemptKind::Retry, AttemptKind::Hedge];
+    assert_eq!(kinds.map(|kind| fleet.attempts(kind)), [1, 2, 1]);
+    fleet.at_rest().await;
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proxy::config::{Balance, ClusterConfig, EndpointAddr, EndpointConfig};
 use proxy::policy::balance::EndpointId;
 use proxy::policy::limit::breaker::Breaker;
-use proxy::pool::{Lease, Pool, PoolSnapshot};
+use proxy::pool::{Lease, Pool, PoolParts, PoolSnapshot, SeatHold};
 use proxy::rng::{StreamRng, stream};
 use proxy::seam::dialer;
 use proxy::telemetry::{
@@ -59,7 +59,8 @@ fn pool(
     let parts = TelemetryParts::starting(Instant::now().into_std());
     let telemetry = Arc::new(Telemetry::of(&[labels], parts));
     let breaker = Arc::new(Breaker::new(&cluster.limits));
-    let pool = Arc::new(Pool::new(at, dialer, &cluster, breaker, telemetry.clone()));
+    let of = PoolParts { at, addr, hold: SeatHold::new(&Arc::default()) };
+    let pool = Arc::new(Pool::new(of, dialer, &cluster, breaker, telemetry.clone()));
     Fixture { pool, stats: Stats { telemetry, at }, upstreams, dials }
 }
 
@@ -89,7 +90,7 @@ fn limited(max_connections: usize) -> impl FnOnce(&mut ClusterConfig) {
 /// A lease whose connection is ready for a request.
 async fn lease(pool: &Arc<Pool>) -> Lease {
     let mut lease = pool.lease().await.expect("a connection");
-    lease.sender().ready().await.expect("it is open");
+    lease.ready().await.expect("it is open");
     lease
 }
 
@@ -190,13 +191,13 @@ async fn user(pool: Arc<Pool>, stats: Stats, seed: u64, nth: usize) -> [usize; 4
                 assert!(in_use <= CONNECTIONS, "{in_use} in use");
                 sleep(millis(&mut rng, 30)).await;
                 if lease.reused && rng.random_bool(0.1) {
-                    match pool.replace(lease).await {
+                    match lease.renew().connect().await {
                         Ok(new) => lease = new,
                         Err(_refused) => continue,
                     }
                 }
                 if rng.random_bool(0.7) {
-                    lease.give_back();
+                    lease.give_back(Instant::now());
                     0
                 } else {
                     drop(lease);
@@ -222,7 +223,7 @@ async fn a_place_in_the_queue_is_free_once_its_future_is_dropped() {
         drop(waits);
         assert_eq!(pool.snapshot().waiting, 0);
     }
-    held.give_back();
+    held.give_back(Instant::now());
     assert_eq!(pool.snapshot(), PoolSnapshot { in_use: 0, idle: 1, waiting: 0 });
 }
 
@@ -236,7 +237,7 @@ async fn a_permit_that_nobody_takes_goes_to_the_next() {
     for waits in [&mut leaves, &mut stays] {
         assert!(timeout(Duration::ZERO, waits).await.is_err());
     }
-    held.give_back();
+    held.give_back(Instant::now());
     drop(leaves);
     let lease = timeout(Duration::ZERO, stays).await.expect("called").expect("a connection");
     assert!(lease.reused);
@@ -263,7 +264,7 @@ async fn a_connection_serves_as_many_requests_as_it_may() {
     for nth in 0..7 {
         let lease = lease(&pool).await;
         assert_eq!((lease.reused, dials.load(Ordering::Relaxed)), (nth % 3 != 0, nth / 3 + 1));
-        lease.give_back();
+        lease.give_back(Instant::now());
         settle().await;
     }
 }
@@ -281,7 +282,7 @@ async fn a_connection_is_not_used_past_its_age() {
     }
     let made = Instant::now();
     for lease in leases {
-        lease.give_back();
+        lease.give_back(Instant::now());
     }
     let mut left = vec![pool.idle_count()];
     for seconds in [8_999, 9_500, 10_500, 11_001] {
@@ -293,7 +294,7 @@ async fn a_connection_is_not_used_past_its_age() {
 
     let first = lease(&pool).await;
     sleep(Duration::from_secs(11)).await;
-    first.give_back();
+    first.give_back(Instant::now());
     assert_eq!(pool.idle_count(), 0, "too old when it came back");
 }
 
@@ -301,19 +302,19 @@ async fn a_connection_is_not_used_past_its_age() {
 async fn a_pool_can_be_emptied_and_used_again() {
     let Fixture { pool, stats, upstreams: _open, .. } = pool(|_| {}, at_once);
     let (goes_on, idle) = (lease(&pool).await, lease(&pool).await);
-    idle.give_back();
+    idle.give_back(Instant::now());
     pool.set_accepting(false);
     assert_eq!(pool.idle_count(), 1);
     pool.close_idle();
     settle().await;
     assert_eq!((pool.idle_count(), stats.snapshot().cx_active), (0, 1));
-    goes_on.give_back();
+    goes_on.give_back(Instant::now());
     settle().await;
     assert_eq!((pool.idle_count(), stats.snapshot().cx_active), (0, 0));
-    lease(&pool).await.give_back();
+    lease(&pool).await.give_back(Instant::now());
     assert_eq!(pool.idle_count(), 0, "new ones are not kept either");
     pool.set_accepting(true);
-    lease(&pool).await.give_back();
+    lease(&pool).await.give_back(Instant::now());
     assert_eq!(pool.idle_count(), 1);
 }
 
@@ -326,9 +327,9 @@ async fn who_waits_is_served_while_a_pool_is_emptied() {
     let mut waits = Box::pin(pool.lease());
     assert!(timeout(Duration::ZERO, &mut waits).await.is_err());
     pool.set_accepting(false);
-    held.give_back();
+    held.give_back(Instant::now());
     let last = timeout(Duration::ZERO, waits).await.expect("called").expect("a connection");
     assert_eq!((last.reused, dials.load(Ordering::Relaxed)), (true, 1));
-    last.give_back();
+    last.give_back(Instant::now());
     assert_eq!(pool.idle_count(), 0);
 }

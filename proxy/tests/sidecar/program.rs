@@ -4,6 +4,7 @@ mod admin;
 mod cli;
 mod descriptors;
 mod drain;
+mod reload;
 mod sockets;
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -21,7 +22,7 @@ struct Program {
     stderr: BufReader<ChildStderr>,
     proxy: SocketAddr,
     admin: SocketAddr,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// What a run that ends by itself leaves.
@@ -84,16 +85,25 @@ impl Program {
         let (proxy, admin) = (address("in"), address("admin"));
         let ready = line(&mut stderr);
         assert!(ready.starts_with("sidecar: ready; seed "), "{ready}");
-        Self { child, stderr, proxy, admin, _directory: directory }
+        Self { child, stderr, proxy, admin, directory }
     }
 
     fn line(&mut self) -> String {
         line(&mut self.stderr)
     }
 
+    /// Writes the configuration file anew.
+    fn rewrite(&self, config: &str) {
+        std::fs::write(self.directory.path().join("sidecar.toml"), config).expect("a file");
+    }
+
     fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        let killed = Command::new("kill").args(["-TERM", &pid]).status().expect("kill(1)");
+        let killed = Command::new("kill").args([signal, &pid]).status().expect("kill(1)");
         assert!(killed.success());
     }
 

@@ -4,24 +4,23 @@
 //! by itself, so that a test can say what all of them do and look at what they saw.
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use proxy::Stack;
 use proxy::config::EndpointAddr;
-use proxy::listener::{Options, serve};
+use proxy::listener::Options;
 use proxy::policy::balance::EndpointId;
-use proxy::seam::{Accept, Dialer, dialer};
+use proxy::seam::{Dialer, dialer};
+use proxy::stack::{Applied, Refused};
 use proxy::telemetry::event::AttemptKind;
-use proxy::{Config, Stack};
-use tokio::io::{DuplexStream, duplex};
-use tokio::sync::mpsc;
+use tokio::io::duplex;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::memory::{BUFFER, Callers, MemoryPeer, listen, parse};
 use crate::peer::{Message, Peer};
-use crate::world::{BUFFER, MAX_CONNECTIONS, MemoryPeer};
+use crate::world::MAX_CONNECTIONS;
 
 pub(crate) const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 pub(crate) const POST: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
@@ -98,20 +97,7 @@ type Shared = Arc<Mutex<Log>>;
 pub(crate) struct Fleet {
     pub(crate) stack: Arc<Stack>,
     log: Shared,
-    callers: mpsc::UnboundedSender<DuplexStream>,
-}
-
-struct Callers(tokio::sync::Mutex<mpsc::UnboundedReceiver<DuplexStream>>);
-
-impl Accept for Callers {
-    type Io = DuplexStream;
-
-    async fn accept(&self) -> io::Result<(DuplexStream, SocketAddr)> {
-        match self.0.lock().await.recv().await {
-            Some(stream) => Ok((stream, SocketAddr::from(([127, 0, 0, 1], 1)))),
-            None => std::future::pending().await,
-        }
-    }
+    callers: Callers,
 }
 
 /// A configuration with one listener, the cluster `web` and one route to it.
@@ -166,41 +152,38 @@ impl Fleet {
     pub(crate) fn before(next: &Fleet, cluster: &str, route: &str) -> Self {
         let callers = next.callers.clone();
         let dialer = dialer(move |_| {
-            let (near, far) = duplex(BUFFER);
-            let sent = callers.send(far).map_err(|_| io::ErrorKind::ConnectionRefused.into());
-            async move { sent.map(|()| near) }
+            let near = callers.connect([127, 0, 0, 1]);
+            async move { near.ok_or_else(|| io::ErrorKind::ConnectionRefused.into()) }
         });
         Self::dialling(&config(&["next:80"], cluster, route), 2, dialer, Shared::default())
     }
 
     fn dialling(text: &str, seed: u64, dialer: Dialer, log: Shared) -> Self {
-        let config = Config::parse(Path::new("test.toml"), text).expect("a right configuration");
+        let config = parse(text);
         let stack = Stack::new(&config, seed, dialer);
         lock(&log).stack.set(Arc::downgrade(&stack)).expect("set once");
-        let (callers, accepted) = mpsc::unbounded_channel();
         let options = Options {
             max_connections: MAX_CONNECTIONS * 100,
-            date_header: false,
             ..Options::new(&config.listeners[0], Duration::from_secs(5))
         };
-        let service = {
-            let stack = stack.clone();
-            move |peer| {
-                let stack = stack.clone();
-                move |request| stack.clone().call(peer, request)
-            }
-        };
-        let listener = Callers(tokio::sync::Mutex::new(accepted));
-        let stats = stack.telemetry().listener("in");
-        tokio::spawn(serve(listener, service, options, stats, CancellationToken::new()));
+        let (callers, serving) = listen(&stack, options, CancellationToken::new());
+        tokio::spawn(serving);
         Self { stack, log, callers }
+    }
+
+    /// Puts another configuration in force.
+    pub(crate) fn apply(
+        &self,
+        endpoints: &[&str],
+        cluster: &str,
+        route: &str,
+    ) -> Result<Applied, Refused> {
+        self.stack.apply(parse(&config(endpoints, cluster, route)))
     }
 
     /// A new caller's connection.
     pub(crate) fn caller(&self) -> MemoryPeer {
-        let (near, far) = duplex(BUFFER);
-        self.callers.send(far).expect("the sidecar listens");
-        Peer::new(near)
+        Peer::new(self.callers.connect([127, 0, 0, 1]).expect("the sidecar listens"))
     }
 
     /// One exchange on a connection of its own.
@@ -249,7 +232,7 @@ impl Fleet {
     }
 
     pub(crate) fn idle(&self) -> usize {
-        self.stack.clusters()[0].endpoints.iter().map(|e| e.pool.idle_count()).sum()
+        self.stack.clusters()[0].endpoints().iter().map(|e| e.pool.idle_count()).sum()
     }
 
     /// Lets everything run that can run now.
@@ -270,7 +253,7 @@ impl Fleet {
             panic!("{imbalance}");
         }
         let cluster = &self.stack.clusters()[0];
-        for (place, endpoint) in cluster.endpoints.iter().enumerate() {
+        for (place, endpoint) in cluster.endpoints().iter().enumerate() {
             let pool = endpoint.pool.snapshot();
             assert_eq!((pool.in_use, pool.waiting), (0, 0), "{}", endpoint.addr);
             assert_eq!(cluster.load(EndpointId(place)).in_flight, 0, "{}", endpoint.addr);

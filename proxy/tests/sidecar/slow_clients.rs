@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::world::{Dialing, MemoryPeer, ROUTE, World};
+use crate::memory::MemoryPeer;
+use crate::world::{Dialing, ROUTE, World};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -84,12 +85,14 @@ async fn a_head_that_trickles_in_is_answered_408() {
         }
         let answer = caller.message().await;
         assert_eq!(begun.elapsed(), HEADER);
-        assert_eq!((answer.status(), answer.flag()), (408, "DC"));
+        assert_eq!((answer.status(), answer.flag()), (408, "SI"));
         assert_eq!(answer.field("connection"), Some("close"));
         assert!(answer.body.contains("7s"), "{}", answer.body);
         caller.closed().await;
     }
     assert_eq!(timeouts(&world), [0, 2, 0, 0]);
+    let counted = "sidecar_downstream_rq_refused_total{listener=\"in\",flag=\"SI\"} 2\n";
+    assert!(world.stack.telemetry().exposition().contains(counted));
     assert_eq!(world.counts().rq_total, 1, "nothing of it reached an upstream");
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use proxy::policy::balance::EndpointId;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{Dialing, MemoryPeer, World};
+use crate::memory::MemoryPeer;
+use crate::world::{Dialing, World};
 
 const PATIENT: &str = "[[routes]]\ncluster = \"web\"\ntimeout = \"1h\"\n";
 const HUGE: usize = 64 << 20;

@@ -1,35 +1,30 @@
 //! A sidecar between callers and upstreams that are all in memory.
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use proxy::Stack;
 use proxy::config::EndpointAddr;
-use proxy::listener::{Options, serve};
+use proxy::listener::Options;
 use proxy::policy::balance::EndpointId;
-use proxy::seam::{Accept, dialer};
+use proxy::seam::dialer;
 use proxy::telemetry::{ClusterId, EndpointRef, EndpointSnapshot};
-use proxy::{Config, Stack};
-use tokio::io::{DuplexStream, duplex};
-use tokio::sync::{Mutex, mpsc};
+use tokio::io::duplex;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::memory::{BUFFER, Callers, MemoryPeer, listen, parse};
 use crate::peer::{FOR_EVER, Message, Peer};
 
-/// Bytes that a stream holds before its writer has to wait.
-pub(crate) const BUFFER: usize = 16 * 1024;
 /// Connections that the listener takes.
 pub(crate) const MAX_CONNECTIONS: usize = 50;
 /// The rest of a configuration that has no opinion of its own.
 pub(crate) const ROUTE: &str =
     "[[routes]]\ncluster = \"web\"\ntimeout = \"1s\"\nretry.max_retries = 0\n";
-
-pub(crate) type MemoryPeer = Peer<DuplexStream>;
 
 /// What becomes of an attempt to connect to an upstream.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,22 +41,9 @@ pub(crate) struct World {
     pub(crate) dials: Arc<AtomicUsize>,
     pub(crate) drain: CancellationToken,
     pub(crate) serving: JoinHandle<usize>,
-    callers: mpsc::UnboundedSender<DuplexStream>,
+    callers: Callers,
     /// Upstream connections that stay open without anybody looking after them.
     kept: Vec<MemoryPeer>,
-}
-
-struct MemoryListener(Mutex<mpsc::UnboundedReceiver<DuplexStream>>);
-
-impl Accept for MemoryListener {
-    type Io = DuplexStream;
-
-    async fn accept(&self) -> io::Result<(DuplexStream, SocketAddr)> {
-        match self.0.lock().await.recv().await {
-            Some(stream) => Ok((stream, SocketAddr::from(([127, 0, 0, 1], 1)))),
-            None => std::future::pending().await,
-        }
-    }
 }
 
 impl World {
@@ -88,7 +70,7 @@ impl World {
 
     /// Whatever a whole file says.
     pub(crate) fn of(dialing: Dialing, text: &str) -> Self {
-        let config = Config::parse(Path::new("test.toml"), text).expect("a right configuration");
+        let config = parse(text);
         let (upstream, upstreams) = mpsc::unbounded_channel();
         let dials = Arc::new(AtomicUsize::new(0));
         let count = dials.clone();
@@ -109,22 +91,12 @@ impl World {
         });
         let stack = Stack::new(&config, 1, dialer);
         let drain = CancellationToken::new();
-        let (callers, accepted) = mpsc::unbounded_channel();
         let options = Options {
             max_connections: MAX_CONNECTIONS,
-            date_header: false,
             ..Options::new(&config.listeners[0], Duration::from_secs(5))
         };
-        let service = {
-            let stack = stack.clone();
-            move |peer| {
-                let stack = stack.clone();
-                move |request| stack.clone().call(peer, request)
-            }
-        };
-        let listener = MemoryListener(Mutex::new(accepted));
-        let stats = stack.telemetry().listener("in");
-        let serving = tokio::spawn(serve(listener, service, options, stats, drain.clone()));
+        let (callers, serving) = listen(&stack, options, drain.clone());
+        let serving = tokio::spawn(serving);
         Self { stack, upstreams, dials, drain, serving, callers, kept: Vec::new() }
     }
 
@@ -135,8 +107,7 @@ impl World {
 
     /// A new caller's connection, if anybody listens.
     pub(crate) fn try_caller(&self) -> Option<MemoryPeer> {
-        let (near, far) = duplex(BUFFER);
-        self.callers.send(far).ok().map(|()| Peer::new(near))
+        self.callers.connect([127, 0, 0, 1]).map(Peer::new)
     }
 
     /// The next connection that the sidecar makes.
@@ -196,7 +167,7 @@ impl World {
     }
 
     pub(crate) fn idle(&self) -> usize {
-        self.stack.clusters()[0].endpoints[0].pool.idle_count()
+        self.stack.clusters()[0].endpoints()[0].pool.idle_count()
     }
 
     /// Requests that were not answered in full, for one flag.

@@ -69,7 +69,7 @@ impl Inspect for Sidecar {
 
     fn server_info(&self) -> ServerView {
         let (uptime, seed) = (Duration::from_millis(1500), u64::MAX);
-        ServerView { version: "1.2.3", uptime, workers: 2, seed }
+        ServerView { version: "1.2.3", uptime, workers: 2, seed, config_generation: 3 }
     }
 
     fn config_dump(&self) -> String {

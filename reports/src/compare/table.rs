@@ -183,6 +183,7 @@ fn name_of(metric: Metric) -> String {
 fn number_of(metric: Metric, number: f64) -> String {
     match metric.unit() {
         MetricUnit::Share => format!("{:.3}", number * 100.0),
+        _ if metric == Metric::Amplification => format!("{number:.3}"),
         _ => significant(number),
     }
 }

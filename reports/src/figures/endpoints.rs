@@ -7,6 +7,7 @@ use super::palette::look;
 use super::share::{GROUPING, endpoint_lines, has_groups};
 use super::shown::{Shown, at_endpoint};
 use super::{Figure, FigureText};
+use crate::format::significant;
 use crate::record::RunRecord;
 use crate::summary::{Band, EndpointSummary, ServiceSummary, VariantSummary};
 
@@ -79,15 +80,16 @@ fn plots<'s>(
     shown.variants().filter_map(plot).collect()
 }
 
-/// The highest value at the first backend with a fault.
+/// The highest value at a backend with a fault.
 fn gist(lines: &[Line], service: &ServiceSummary, unit: &str) -> String {
-    let Some(faulted) = service.endpoints.iter().find(|e| e.faulted) else { return String::new() };
-    let line = lines.iter().find(|line| line.name == faulted.name);
-    let high = line.iter().flat_map(|l| l.bands.iter().flatten()).map(|b| b.median);
-    match high.reduce(f64::max) {
-        Some(high) => {
-            format!("{} up to {} {unit}", faulted.name, crate::format::significant(high))
-        }
+    let faulted = service.endpoints.iter().filter(|e| e.faulted);
+    let lines = faulted.filter_map(|e| lines.iter().find(|line| line.name == e.name));
+    let high = lines.filter_map(|line| {
+        let medians = line.bands.iter().flatten().map(|band| band.median);
+        Some((medians.reduce(f64::max)?, &line.name))
+    });
+    match high.reduce(|a, b| if b.0 > a.0 { b } else { a }) {
+        Some((high, name)) => format!("{name} up to {} {unit}", significant(high)),
         None => String::new(),
     }
 }

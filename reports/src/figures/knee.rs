@@ -1,8 +1,6 @@
 //! The knee: goodput and 99th percentile against offered load, from the variants of a scenario that
 //! differ in nothing but their rate.
 
-use std::collections::BTreeMap;
-
 use super::axis::Axis;
 use super::canvas::{Alternative, Canvas, Drawing, Stroke, draw};
 use super::hover::{Hover, Series};
@@ -14,16 +12,13 @@ use super::table::{Cell, Table};
 use super::{Figure, FigureText};
 use crate::format::{as_ms, plural, significant};
 use crate::record::RunRecord;
-use crate::summary::Band;
-
-/// The setting that a rate sweep varies.
-const RATE: &str = "load.rate";
+use crate::summary::{Band, KEEPS_UP, KneeCurve, ScenarioSummary, VariantSummary};
 
 /// One curve: variants that differ in their rate alone. The horizontal value of its bands is the
 /// rate.
 struct Curve {
     name: String,
-    /// Its looks: the place of the first of its variants.
+    /// Its looks: the place of its variants.
     place: usize,
     p99_ms: Vec<Band>,
     goodput: Vec<Band>,
@@ -51,44 +46,51 @@ pub(crate) fn knee(shown: &Shown<'_>) -> Option<Figure> {
     let caption = format!(
         "Each point is a variant with its own rate; {} in all. Goodput, left, would follow the \
          dotted line if nothing were ever lost; where it leaves the line, and where the 99th \
-         percentile, right, rises, is the knee. Lines are the median over seeds, bands reach from \
-         the smallest to the largest.",
-        plural(runs, "run")
+         percentile, right, rises, is the knee. Goodput is the median over seeds, the percentile \
+         that of all runs together; bands reach from the smallest seed to the largest.{}",
+        plural(runs, "run"),
+        knees(shown.scenario)
     );
     let text = FigureText { id: "knee".to_owned(), title, caption };
     Some(Figure { text, drawings, data: data(&curves) })
 }
 
-fn curves(shown: &Shown<'_>) -> Vec<Curve> {
-    let mut curves: Vec<(BTreeMap<String, String>, String, Curve)> = Vec::new();
-    for (variant, runs) in shown.variants() {
-        let Some(first) = runs.first() else { continue };
-        let Some(rate) = first.settings.get(RATE).map(|_| first.plan.rate_per_s) else { continue };
-        let mut rest = first.settings.clone();
-        rest.remove(RATE);
-        let values =
-            |of: fn(&RunRecord) -> f64| Band::of(rate, runs.iter().map(|r| of(r)).collect());
-        let key = |(settings, system, _): &&mut (BTreeMap<String, String>, String, Curve)| {
-            *settings == rest && *system == variant.system
-        };
-        if curves.iter_mut().find(key).is_none() {
-            let named: Vec<String> = rest.iter().map(|(k, v)| format!("{k} {v}")).collect();
-            let name = if named.is_empty() { variant.system.clone() } else { named.join(", ") };
-            let (p99_ms, goodput) = Default::default();
-            let curve = Curve { name, place: curves.len(), p99_ms, goodput, runs: 0 };
-            curves.push((rest.clone(), variant.system.clone(), curve));
+/// Where the knees are, in words.
+fn knees(scenario: &ScenarioSummary) -> String {
+    let all: Vec<String> = scenario.knees.iter().map(KneeCurve::words).collect();
+    format!(
+        " The highest load of which {:.0} % is answered well and in time, a second, in a straight line \
+         between the two rates that were tried around it, which bound what is known; in brackets the \
+         95 % interval over seeds: {}.{}",
+        KEEPS_UP * 100.0,
+        all.join(", "),
+        match scenario.is_censored() {
+            true => " Where requests were given up, a 99th percentile is a lower bound.",
+            false => "",
         }
-        let Some((.., curve)) = curves.iter_mut().find(key) else { continue };
-        curve.runs += runs.len();
-        curve.p99_ms.extend(values(|r| as_ms(r.latency.response.quantile(0.99))));
-        curve.goodput.extend(values(goodput));
-    }
-    let mut curves: Vec<Curve> = curves.into_iter().map(|(.., curve)| curve).collect();
-    for curve in &mut curves {
-        curve.p99_ms.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
-        curve.goodput.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
-    }
-    curves
+    )
+}
+
+fn curves(shown: &Shown<'_>) -> Vec<Curve> {
+    let curve = |knee: &KneeCurve| {
+        let (mut p99_ms, mut goodput) = (Vec::new(), Vec::new());
+        let mut count = 0;
+        let of_it = |v: &VariantSummary| (&v.family, v.place) == (&knee.family, knee.place);
+        for (variant, runs) in shown.variants().filter(|(variant, _)| of_it(variant)) {
+            let values = |of: fn(&RunRecord) -> f64| {
+                Band::of(variant.rate_per_s, runs.iter().map(|run| of(run)).collect())
+            };
+            let p99 = values(|r| as_ms(r.latency.response.quantile(0.99)));
+            // That of all requests of all runs together, between those of the runs.
+            p99_ms.extend(p99.map(|band| Band { median: variant.quantile_ms(0.99).0, ..band }));
+            goodput.extend(values(self::goodput));
+            count += runs.len();
+        }
+        p99_ms.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+        goodput.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+        Curve { name: knee.family.clone(), place: knee.place, p99_ms, goodput, runs: count }
+    };
+    shown.scenario.knees.iter().map(curve).collect()
 }
 
 /// Requests answered well and in time, per second of the plan.

@@ -81,9 +81,9 @@ pub(super) fn look(index: usize) -> Look {
     }
 }
 
-/// The n-th variant's colour for the page's style sheet, as a class name.
+/// The n-th variant's colour and marker for the page's style sheet, as class names.
 pub(crate) fn swatch(index: usize) -> String {
-    format!("v{}", index % SERIES.len())
+    format!("v{} m{}", index % SERIES.len(), index % MARKERS.len())
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 //! last, all variants on one plot.
 
 use super::axis::Axis;
-use super::canvas::{Align, Alternative, Canvas, Font, Stroke, draw};
+use super::canvas::{Align, Alternative, Canvas, Drawing, Font, Stroke, draw};
 use super::hover::{Hover, Series};
 use super::palette::{Dash, INK, LIMIT, look};
 use super::panel::{Panel, Place, ROW, WIDTH, fitted, font, sample};
 use super::table::{Cell, Table};
 use super::{Figure, FigureText};
-use crate::format::{SUPPORT, as_ms, plural, significant, span, supported};
+use crate::format::{SUPPORT, as_ms, plural, rate, significant, span, supported};
 use crate::summary::{ScenarioSummary, VariantSummary};
 
 /// Percentiles that are named on the axis and marked on the curves.
@@ -28,22 +28,66 @@ const POINTS: usize = 400;
 /// Places at which values can be read off, over the length of the longest curve.
 const READABLE: usize = 60;
 
-/// Draws the curves of all variants.
+/// Draws the curves of all variants, on one plot for each rate.
 pub(crate) fn percentiles(scenario: &ScenarioSummary) -> Figure {
-    let variants = &scenario.variants;
-    let reach = variants.iter().map(reach).fold(0.0, f64::max).max(1.0);
+    let reach = scenario.variants.iter().map(reach).fold(0.0, f64::max).max(1.0);
     let x = percentile_axis(reach);
-    let curves: Vec<Vec<(f64, f64)>> = variants.iter().map(|v| curve(v, reach)).collect();
     let limits = limits(scenario);
-    let y = time_axis(&curves, &limits);
-    let rows = variants.len().div_ceil(2) as f64;
-    let place = Place { top: rows * ROW + 6.0, right: 16.0, height: 260.0, rows: 0 };
-    let title = "Response time by percentile".to_owned();
-    let alternative =
-        Alternative { title: title.clone(), description: description(variants, &x, &y) };
-    let drawing = draw((WIDTH, place.drawing_height()), alternative, |canvas| {
-        legend(canvas, variants);
-        let panel = Panel::new(canvas, place, (&x, &y));
+    let y = time_axis(scenario.variants.iter().map(|v| curve(v, reach)), &limits);
+    let title = "Response time by percentile";
+    let drawing = |group: &Group<'_>| one(group, title, (&x, &y, reach), &limits);
+    let drawings = by_rate(scenario).iter().map(drawing).collect();
+    let (id, title) = ("percentiles".to_owned(), title.to_owned());
+    let text = FigureText { id, title, caption: caption(scenario) };
+    Figure { text, drawings, data: data(&scenario.variants) }
+}
+
+/// Variants that met the same load, which can be drawn on one plot.
+pub(super) struct Group<'s> {
+    /// The load in words; `None` when all variants had the same.
+    pub(super) at: Option<String>,
+    pub(super) variants: Vec<&'s VariantSummary>,
+}
+
+impl Group<'_> {
+    /// Of a figure with this title, what a plot of the group is called.
+    pub(super) fn titled(&self, title: &str) -> String {
+        match &self.at {
+            Some(at) => format!("{title}, {at}"),
+            None => title.to_owned(),
+        }
+    }
+
+    /// The height of its legend, in units.
+    pub(super) fn legend_height(&self) -> f64 {
+        let rows = self.variants.len().div_ceil(2) + usize::from(self.at.is_some());
+        rows as f64 * ROW + 6.0
+    }
+}
+
+/// A group for each rate, by rising rate.
+pub(super) fn by_rate(scenario: &ScenarioSummary) -> Vec<Group<'_>> {
+    let several = scenario.comparisons.len() > 1;
+    let group = |rate_per_s: f64| Group {
+        at: several.then(|| format!("{} per second", rate(rate_per_s))),
+        variants: scenario.variants.iter().filter(|v| v.rate_per_s == rate_per_s).collect(),
+    };
+    scenario.comparisons.iter().map(|comparison| group(comparison.rate_per_s)).collect()
+}
+
+fn one(
+    group: &Group<'_>,
+    title: &str,
+    (x, y, reach): (&Axis, &Axis, f64),
+    limits: &[(f64, String)],
+) -> Drawing {
+    let variants = &group.variants;
+    let place = Place { top: group.legend_height(), right: 16.0, height: 260.0, rows: 0 };
+    let description = description(variants, x, y);
+    let alternative = Alternative { title: group.titled(title), description };
+    draw((WIDTH, place.drawing_height()), alternative, |canvas| {
+        legend(canvas, group);
+        let panel = Panel::new(canvas, place, (x, y));
         let shown = || limits.iter().filter(|(value, _)| y.holds(*value));
         for (value, _) in shown() {
             panel.level(*value, Stroke { color: LIMIT, width: 1.25, dash: Dash::FINE });
@@ -52,14 +96,12 @@ pub(crate) fn percentiles(scenario: &ScenarioSummary) -> Figure {
             let font = Font { color: LIMIT, ..font(Align::Left) };
             panel.remark(label, (panel.left + 6.0, panel.y_at(*value) - 9.0), font);
         }
-        for (variant, points) in variants.iter().zip(&curves) {
-            canvas.of_variant(variant.place, || of_variant(&panel, variant, points));
+        for variant in variants {
+            let points = curve(variant, reach);
+            canvas.of_variant(variant.place, || of_variant(&panel, variant, &points));
         }
-        canvas.readable(readable(&panel, variants, &x, reach));
-    });
-    let id = "percentiles".to_owned();
-    let text = FigureText { id, title, caption: caption(scenario) };
-    Figure { text, drawings: vec![drawing], data: data(variants) }
+        canvas.readable(readable(&panel, variants, x, reach));
+    })
 }
 
 fn of_variant(panel: &Panel<'_>, variant: &VariantSummary, points: &[(f64, f64)]) {
@@ -71,13 +113,13 @@ fn of_variant(panel: &Panel<'_>, variant: &VariantSummary, points: &[(f64, f64)]
     }
 }
 
-fn readable(panel: &Panel<'_>, variants: &[VariantSummary], x: &Axis, reach: f64) -> Hover {
+fn readable(panel: &Panel<'_>, variants: &[&VariantSummary], x: &Axis, reach: f64) -> Hover {
     let places: Vec<f64> = (0..=READABLE).map(|i| reach * i as f64 / READABLE as f64).collect();
     let label = |nines: f64| {
         let digits = (nines.floor() as usize).saturating_sub(1).max(1);
         format!("p{:.digits$}", (1.0 - 10f64.powf(-nines)) * 100.0)
     };
-    let of = |v: &VariantSummary| {
+    let of = |v: &&VariantSummary| {
         let value = |nines: &f64| {
             let known = *nines <= self::reach(v) + 1e-9 && !v.response.is_empty();
             known.then(|| v.quantile_ms(1.0 - 10f64.powf(-nines)).0)
@@ -166,8 +208,9 @@ fn limits(scenario: &ScenarioSummary) -> Vec<(f64, String)> {
     }
 }
 
-fn time_axis(curves: &[Vec<(f64, f64)>], limits: &[(f64, String)]) -> Axis {
-    let values = || curves.iter().flatten().map(|(_, v)| *v).filter(|v| *v > 0.0);
+fn time_axis(curves: impl Iterator<Item = Vec<(f64, f64)>>, limits: &[(f64, String)]) -> Axis {
+    let all: Vec<f64> = curves.flatten().map(|(_, v)| v).filter(|v| *v > 0.0).collect();
+    let values = || all.iter().copied();
     let low = values().fold(f64::INFINITY, f64::min).min(1e6);
     let highest = values().fold(0.0, f64::max).max(1e-3);
     // A limit that is near is shown; one far above would press the curves flat.
@@ -180,10 +223,18 @@ fn time_axis(curves: &[Vec<(f64, f64)>], limits: &[(f64, String)]) -> Axis {
     }
 }
 
-pub(super) fn legend(canvas: &Canvas, variants: &[VariantSummary]) {
+pub(super) fn legend(canvas: &Canvas, group: &Group<'_>) {
     let column = WIDTH / 2.0;
-    for (i, variant) in variants.iter().enumerate() {
-        let (x, y) = ((i % 2) as f64 * column, (i / 2) as f64 * ROW + ROW / 2.0);
+    let top = match &group.at {
+        None => 0.0,
+        Some(at) => {
+            let bold = Font { color: INK, bold: true, ..font(Align::Left) };
+            canvas.text(at, (2.0, ROW / 2.0), bold);
+            ROW
+        }
+    };
+    for (i, variant) in group.variants.iter().enumerate() {
+        let (x, y) = ((i % 2) as f64 * column, top + (i / 2) as f64 * ROW + ROW / 2.0);
         let look = look(variant.place);
         sample(canvas, (x + 2.0, y), look, look.dash);
         let ink = Font { color: INK, ..font(Align::Left) };
@@ -191,8 +242,8 @@ pub(super) fn legend(canvas: &Canvas, variants: &[VariantSummary]) {
     }
 }
 
-fn description(variants: &[VariantSummary], x: &Axis, y: &Axis) -> String {
-    let curve = |v: &VariantSummary| {
+fn description(variants: &[&VariantSummary], x: &Axis, y: &Axis) -> String {
+    let curve = |v: &&VariantSummary| {
         let value = |p: f64, name: &str| {
             let known = supported(p, v.response.count());
             known.then(|| format!("{name} {}", significant(v.quantile_ms(p).0)))

@@ -14,7 +14,10 @@ use crate::record::{ResourceSample, RunRecord};
 
 /// One process of one run.
 struct Use {
+    /// The variant.
     label: String,
+    /// The same without its rate: what a legend names.
+    family: String,
     place: usize,
     process: String,
     /// Requests sent, per second.
@@ -32,6 +35,7 @@ pub(crate) fn resources(shown: &Shown<'_>) -> Option<Figure> {
         for run in runs {
             uses.extend(of_run(run).into_iter().map(|u| Use {
                 label: variant.label.clone(),
+                family: variant.family.clone(),
                 place: variant.place,
                 ..u
             }));
@@ -70,6 +74,7 @@ fn of_run(run: &RunRecord) -> Vec<Use> {
         let memory = samples.iter().map(|s| s.memory_bytes).max()?;
         Some(Use {
             label: String::new(),
+            family: String::new(),
             place: 0,
             process: process.to_owned(),
             rate: run.accounting.sent as f64 / seconds(run.plan.duration_ms.max(1)),
@@ -83,7 +88,7 @@ fn of_run(run: &RunRecord) -> Vec<Use> {
 fn one(uses: &[Use], title: &str, (x, y): (&Axis, &Axis), of: fn(&Use) -> f64) -> Drawing {
     let mut names: Vec<(usize, String)> = Vec::new();
     for u in uses {
-        let name = (u.place, format!("{}, {}", u.label, u.process));
+        let name = (u.place, format!("{}, {}", u.family, u.process));
         if !names.contains(&name) {
             names.push(name);
         }

@@ -19,9 +19,7 @@ impl<'s> Shown<'s> {
         runs: impl Iterator<Item = &'s RunRecord> + Clone,
     ) -> Self {
         let of_variant = |v: &VariantSummary| {
-            let mine = runs
-                .clone()
-                .filter(|r| r.variant == v.variant && r.system == v.system && r.world == v.world);
+            let mine = runs.clone().filter(|r| r.variant == v.variant && v.has(r));
             let mut mine: Vec<&RunRecord> = mine.collect();
             mine.sort_by_key(|r| r.seed);
             mine

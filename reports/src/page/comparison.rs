@@ -1,17 +1,13 @@
 //! The numbers of a scenario, a row a variant, and what was expected of them.
 
-use super::verdict_mark;
+use super::{metrics, verdict_mark};
 use crate::figures;
-use crate::format::{grouped, mean_count, percent, plural, seeds, share, significant};
-use crate::format::{success_digits, supported};
+use crate::format::{mean_count, plural, seeds, share, significant};
 use crate::html::escape;
 use crate::summary::{ScenarioSummary, VariantSummary};
 
-/// The quantiles of the table.
-const QUANTILES: [(f64, &str); 4] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9")];
-
 pub(super) fn html(scenario: &ScenarioSummary) -> String {
-    format!("{}{}", numbers(scenario), expectations(scenario))
+    format!("{}{}{}", metrics::html(scenario), numbers(scenario), expectations(scenario))
 }
 
 /// A column of counts that is left out when it is zero for every variant.
@@ -22,34 +18,51 @@ const COUNTS: [Counted; 5] = [
     ("timeouts", |v| v.accounting.timeout),
     ("errors", |v| v.other_failures().errors),
     ("no answer", |v| v.other_failures().unanswered),
-    ("wasted", VariantSummary::wasted),
+    ("abandoned", VariantSummary::abandoned),
 ];
 
 fn counted(scenario: &ScenarioSummary) -> (Vec<Counted>, Vec<Counted>) {
     COUNTS.iter().partition(|(_, count)| scenario.variants.iter().any(|v| count(v) > 0))
 }
 
+/// What became of the requests that were not answered well: nothing when there were none.
 fn numbers(scenario: &ScenarioSummary) -> String {
     let faulted = faulted(scenario);
-    let (counts, _) = counted(scenario);
+    let (counts, zero) = counted(scenario);
+    let zero: Vec<&str> = zero.iter().map(|(name, _)| *name).collect();
+    let left_out = match zero.is_empty() {
+        true => String::new(),
+        false => {
+            format!("<p class=\"note\">Zero in every run and left out: {}.</p>\n", zero.join(", "))
+        }
+    };
+    if counts.is_empty() && faulted.is_none() {
+        return left_out;
+    }
     let rows: String =
         scenario.variants.iter().map(|variant| row(variant, &counts, faulted.as_deref())).collect();
     let head = |name: &str, unit: &str| {
         format!("<th scope=\"col\">{}<small>{unit}</small></th>", escape(name))
     };
-    let mut heads = head("success", "mean and range, %");
-    heads.extend(QUANTILES.iter().map(|(_, name)| head(name, "ms")));
-    heads.push_str(&head("max", "ms"));
+    let mut heads = head("slowest", "ms");
     heads.extend(counts.iter().map(|(name, _)| head(name, "per run")));
     if let Some(name) = &faulted {
         heads.push_str(&head(&format!("to {name}"), "during its fault"));
     }
+    let note = match scenario.variants.iter().any(|v| v.other_failures().errors > 0) {
+        false => String::new(),
+        true => {
+            "<p class=\"note\">Errors count with the time after which they came: quick ones make \
+                 percentiles look better than they are.</p>\n"
+                .to_owned()
+        }
+    };
     format!(
-        "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Numbers per variant\">\n\
-         <table>\n<caption>Numbers per variant, {}</caption>\n<thead><tr><th scope=\"col\">variant</th>{heads}</tr></thead>\n\
-         <tbody>\n{rows}</tbody>\n</table>\n</div>\n<p class=\"note\">{}</p>\n",
+        "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"What became of requests\">\n\
+         <table>\n<caption>What became of requests, {}</caption>\n\
+         <thead><tr><th scope=\"col\">variant</th>{heads}</tr></thead>\n\
+         <tbody>\n{rows}</tbody>\n</table>\n</div>\n{left_out}{note}",
         plural(scenario.runs(), "run"),
-        remark(scenario)
     )
 }
 
@@ -60,71 +73,23 @@ fn faulted(scenario: &ScenarioSummary) -> Option<String> {
 }
 
 fn row(variant: &VariantSummary, counts: &[Counted], faulted: Option<&str>) -> String {
-    let digits = success_digits(variant.success.mean).max(2);
-    let success = |rate: f64| percent(rate, digits);
-    let spread = match variant.seeds.len() {
-        1 => "<small>1 seed</small>".to_owned(),
-        _ => {
-            format!(
-                "<small>{} – {}</small>",
-                success(variant.success.min),
-                success(variant.success.max)
-            )
-        }
-    };
     let runs = variant.seeds.len();
-    let time =
-        |(ms, bound): (f64, bool)| format!("{}{}", if bound { "≥ " } else { "" }, significant(ms));
-    let mut cells = vec![format!("<b>{}</b>{spread}", success(variant.success.mean))];
-    for (quantile, _) in QUANTILES {
-        let known = supported(quantile, variant.response.count());
-        let mut cell = if known { time(variant.quantile_ms(quantile)) } else { "–".to_owned() };
-        if quantile == 0.99 && known && runs > 1 {
-            let (min, max) = (significant(variant.p99_ms.min), significant(variant.p99_ms.max));
-            cell.push_str(&format!("<small>{min} – {max}</small>"));
-        }
-        cells.push(cell);
-    }
-    cells.push(match variant.response.is_empty() {
+    let (slowest, bound) = variant.quantile_ms(1.0);
+    let mut cells = vec![match variant.response.is_empty() {
         true => "–".to_owned(),
-        false => time(variant.quantile_ms(1.0)),
-    });
+        false => format!("{}{}", if bound { "≥ " } else { "" }, significant(slowest)),
+    }];
     cells.extend(counts.iter().map(|(_, count)| mean_count(count(variant), runs)));
     if let Some(name) = faulted {
         let endpoint = variant.endpoints().find(|e| e.name == name);
         cells.push(endpoint.and_then(|e| e.share_in_fault).map_or("–".to_owned(), share));
     }
     let cells: String = cells.iter().map(|c| format!("<td>{c}</td>")).collect();
-    let name = escape(&variant.label);
     format!(
-        "<tr><th scope=\"row\" data-variant=\"{}\" data-name=\"{name}\">\
-         <i class=\"swatch {}\"></i>{name}<small>{}, {} requests</small></th>{cells}</tr>\n",
-        variant.place,
+        "<tr><th scope=\"row\"><i class=\"swatch {}\"></i>{}</th>{cells}</tr>\n",
         figures::swatch(variant.place),
-        plural(runs, "run"),
-        grouped(variant.accounting.planned as i64)
+        escape(&variant.label),
     )
-}
-
-fn remark(scenario: &ScenarioSummary) -> String {
-    let mut text = "Percentiles are those of all runs of a variant together; small print is the \
-                    range over seeds. A dash: fewer than ten requests lie beyond it."
-        .to_owned();
-    let (_, zero) = counted(scenario);
-    let zero: Vec<&str> = zero.iter().map(|(name, _)| *name).collect();
-    if !zero.is_empty() {
-        text.push_str(&format!(" Zero in every run and left out: {}.", zero.join(", ")));
-    }
-    if scenario.variants.iter().any(|v| v.other_failures().errors > 0) {
-        text.push_str(
-            " Errors count with the time after which they came: quick ones make percentiles look \
-             better than they are.",
-        );
-    }
-    if scenario.is_censored() {
-        text.push_str(" ≥: a lower bound, since requests were given up.");
-    }
-    text
 }
 
 fn expectations(scenario: &ScenarioSummary) -> String {

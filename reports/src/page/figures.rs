@@ -15,18 +15,21 @@ pub(super) fn all(shown: &Shown<'_>) -> Vec<Figure> {
             services.push(&service.name);
         }
     }
-    let mut all = vec![figures::percentiles(scenario)];
+    // Who sweeps rates asks for the knee.
+    let mut all: Vec<Figure> = figures::knee(shown).into_iter().collect();
+    all.push(figures::percentiles(scenario));
     all.extend(services.iter().map(|service| figures::share_in_total(scenario, service)));
-    all.push(figures::response(shown));
+    // The load generator's own records have no intervals.
+    let over_time = scenario.variants.iter().any(|v| !v.timeline.offered_per_s.is_empty());
+    all.extend(over_time.then(|| figures::response(shown)));
     all.extend(figures::heatmap(shown));
-    all.push(figures::goodput(shown));
+    all.extend(over_time.then(|| figures::goodput(shown)));
     all.extend(figures::throughput(shown));
     for service in &services {
         all.push(figures::share_over_time(shown, service));
         all.extend(figures::latency(shown, service));
         all.extend(figures::in_flight(shown, service));
     }
-    all.extend(figures::knee(shown));
     all.extend(figures::distribution(shown));
     all.extend(figures::difference(shown));
     all.extend(figures::amplification(shown));

@@ -4,9 +4,9 @@ use super::shell::Page;
 use super::verdict::{badge, distrust};
 use super::{PageExtras, file_of};
 use crate::figures::swatch;
-use crate::format::{grouped, plural, success};
+use crate::format::{grouped, in_unit, plural, success};
 use crate::html::escape;
-use crate::record::RunRecord;
+use crate::record::{RunRecord, Unit};
 use crate::summary::{ScenarioSummary, VariantSummary, world_name};
 
 pub(super) fn html(
@@ -110,9 +110,9 @@ fn matrix(scenarios: &[ScenarioSummary]) -> String {
     }
     format!(
         "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Scenarios and variants\">\n\
-         <table class=\"words matrix\">\n<caption>Expectations that held, and the share of requests \
-         answered well and in time</caption>\n<thead><tr><th scope=\"col\">scenario</th>{heads}</tr>\
-         </thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
+         <table class=\"words matrix\">\n<caption>Expectations that held, the share of requests \
+         answered well and in time, and what came nearest to its bound in any run</caption>\n\
+         <thead><tr><th scope=\"col\">scenario</th>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
     )
 }
 
@@ -126,7 +126,54 @@ fn cell(variant: &VariantSummary) -> String {
         (held, of) if held == of => format!("<span class=\"pass\">✓ {held} of {of}</span>"),
         (held, of) => format!("<span class=\"fail\">✗ {held} of {of}</span>"),
     };
-    format!("{mark}<small>{}</small>", success(variant.success.mean))
+    let expected = variant
+        .checks
+        .iter()
+        .filter(|c| c.verdict.met && c.outcomes.iter().any(|o| o.check.must_fail));
+    let expected = match expected.count() {
+        0 => String::new(),
+        n => format!("<small>{} as expected</small>", plural(n, "failure")),
+    };
+    let nearest = nearest(variant).map_or(String::new(), |nearest| {
+        format!("<small>nearest to its bound: {}</small>", escape(&nearest))
+    });
+    format!("{mark}<small>{}</small>{expected}{nearest}", success(variant.success.mean))
+}
+
+/// What came nearest to its bound, or went farthest beyond it, of the expectations with a number
+/// that have to hold: in its worst run.
+fn nearest(variant: &VariantSummary) -> Option<String> {
+    let outcomes =
+        variant.checks.iter().flat_map(|c| c.outcomes.iter().map(move |o| (c, &o.check)));
+    let judged = outcomes.filter(|(_, check)| !check.must_fail && check.not_judged.is_none());
+    let bounds = judged.flat_map(|(summary, check)| {
+        let least = check.absolute(check.at_least).map(|least| (least, true));
+        let most = check.absolute(check.at_most).map(|most| (most, false));
+        least.into_iter().chain(most).filter_map(move |(bound, is_least)| {
+            let (unit, value) = (check.unit?, check.value?);
+            let word = if is_least { "at least" } else { "at most" };
+            let (value_text, bound_text) = (in_unit(unit, value), in_unit(unit, bound));
+            let text = format!("{} {value_text}, {word} {bound_text}", summary.what);
+            Some((room(unit, value, bound, is_least)?, text))
+        })
+    });
+    bounds.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, text)| text)
+}
+
+/// How much of what a bound leaves is left, below zero beyond the bound. Of a share that has to be
+/// large what counts is what is missing: 99.98 % is far from 99.9 %.
+fn room(unit: Unit, value: f64, bound: f64, is_least: bool) -> Option<f64> {
+    let (value, bound) = match unit {
+        Unit::Share if is_least => (1.0 - value, 1.0 - bound),
+        _ => (value, bound),
+    };
+    let beyond = if is_least && unit != Unit::Share { value - bound } else { bound - value };
+    match bound > 0.0 {
+        // Counts are promises: "at most once" is kept as well by once as by never.
+        true if unit == Unit::Count && beyond >= 0.0 => None,
+        true => Some(beyond / bound),
+        false => (beyond < 0.0).then_some(f64::MIN),
+    }
 }
 
 fn reproduce(extras: &PageExtras) -> String {
@@ -138,4 +185,27 @@ fn reproduce(extras: &PageExtras) -> String {
         "{command}<p>Each scenario's page has its text, seeds, versions, and a command for each of \
          its runs.</p>\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_a_part_of_what_a_bound_leaves() {
+        let share = |value, bound, is_least| room(Unit::Share, value, bound, is_least).unwrap();
+        assert!((share(0.9998, 0.999, true) - 0.8).abs() < 1e-9);
+        assert!((share(0.998, 0.999, true) + 1.0).abs() < 1e-9);
+        assert!((share(0.02, 0.08, false) - 0.75).abs() < 1e-9);
+        assert_eq!(room(Unit::Time, 0.5, 2.0, false), Some(0.75));
+        assert_eq!(room(Unit::Time, 3.0, 2.0, true), Some(0.5));
+    }
+
+    #[test]
+    fn what_is_kept_exactly_is_near_nothing() {
+        assert_eq!(room(Unit::Count, 1.0, 1.0, false), None);
+        assert_eq!(room(Unit::Count, 2.0, 1.0, false), Some(-1.0));
+        assert_eq!(room(Unit::Share, 1.0, 1.0, true), None);
+        assert_eq!(room(Unit::Share, 0.5, 1.0, true), Some(f64::MIN));
+    }
 }

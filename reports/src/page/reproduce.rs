@@ -1,9 +1,11 @@
 //! How to get the same again: commands, versions, the scenarios as written, and the trace hashes.
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use super::Content;
 use crate::format::seeds;
 use crate::html::escape;
-use crate::summary::{ScenarioSummary, world_name};
+use crate::summary::{ScenarioSummary, VariantSummary, world_name};
 
 pub(super) fn html(content: &Content<'_>) -> String {
     let mut html = "<p>All randomness of a run comes from its seed. Equal seeds give equal arrivals to \
@@ -14,6 +16,7 @@ pub(super) fn html(content: &Content<'_>) -> String {
         html.push_str(&format!("<pre tabindex=\"0\">{}</pre>\n", escape(&content.extras.command)));
     }
     html.push_str(&scenario_html(content, content.scenario));
+    html.push_str(&data());
     html
 }
 
@@ -26,7 +29,7 @@ fn scenario_html(content: &Content<'_>, scenario: &ScenarioSummary) -> String {
             seeds(&variant.seeds),
             escape(&variant.system),
             world_name(variant.world),
-            escape(&variant.engines.join("; "))
+            escape(&engines_and_machines(content, variant))
         ));
     }
     let lines = scenario.scenario.text.trim_end();
@@ -44,19 +47,31 @@ fn scenario_html(content: &Content<'_>, scenario: &ScenarioSummary) -> String {
     )
 }
 
+/// Programs and, for live runs, the machines.
+fn engines_and_machines(content: &Content<'_>, variant: &VariantSummary) -> String {
+    let mut all = variant.engines.clone();
+    for (run, _) in content.runs.iter().filter(|(run, _)| variant.has(run)) {
+        if let Some(machine) = run.environment.machine.as_ref().filter(|m| !all.contains(m)) {
+            all.push(machine.clone());
+        }
+    }
+    all.join("; ")
+}
+
 fn runs(content: &Content<'_>, scenario: &ScenarioSummary) -> String {
     let mut rows = String::new();
     for variant in &scenario.variants {
         for trace in &variant.traces {
-            let this = content.runs.iter().find(|(r, _)| {
-                r.variant == variant.variant
-                    && r.system == variant.system
-                    && r.world == variant.world
-                    && r.seed == trace.seed
-            });
-            let file = this.map_or(String::new(), |(_, file)| {
+            let this = content.runs.iter().find(|(r, _)| variant.has(r) && r.seed == trace.seed);
+            let file = this.map_or(String::new(), |(run, file)| {
+                let hash = run.to_json().map_or(String::new(), |json| {
+                    format!("<small><code>{:032x}</code></small>", xxh3_128(json.as_bytes()))
+                });
                 let file = escape(file);
-                format!("<a href=\"records/{file}\">record</a>")
+                let of = format!("{}, seed {}", escape(&variant.label), trace.seed);
+                format!(
+                    "<a href=\"records/{file}\">record<span class=\"unseen\"> of {of}</span></a>{hash}"
+                )
             });
             rows.push_str(&format!(
                 "<tr><th scope=\"row\">{}</th><td>{}</td><td><code>{}</code></td>\
@@ -73,7 +88,20 @@ fn runs(content: &Content<'_>, scenario: &ScenarioSummary) -> String {
          <table class=\"words\">\n<caption>Every run</caption>\n\
          <thead><tr><th scope=\"col\">variant</th>\
          <th scope=\"col\">seed</th><th scope=\"col\">trace hash</th>\
-         <th scope=\"col\">replay</th><th scope=\"col\">file</th></tr></thead>\n\
+         <th scope=\"col\">replay</th><th scope=\"col\">record<small>XXH3, 128 bits</small></th></tr></thead>\n\
          <tbody>\n{rows}</tbody>\n</table>\n</div>\n"
+    )
+}
+
+/// The ways to the numbers of the whole report.
+fn data() -> String {
+    let links: Vec<String> = crate::data::tables(&[])
+        .iter()
+        .map(|(n, _)| format!("<a href=\"data/{n}\">{n}</a>"))
+        .collect();
+    format!(
+        "<p class=\"note\">Everything that tables and figures show, of all scenarios of the report: \
+         {}.</p>\n",
+        links.join(", ")
     )
 }

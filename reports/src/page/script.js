@@ -19,6 +19,7 @@
     const digits = Math.abs(value) >= 99.95 ? 0 : Math.abs(value) >= 9.995 ? 1 : Math.abs(value) >= 0.9995 ? 2 : 3;
     return value.toLocaleString("en", { minimumFractionDigits: 0, maximumFractionDigits: digits }).replace(/,/g, "\u202f");
   };
+  const swatch = variant => `swatch v${variant % 6} m${variant % 5}`;
   const hidden = new Set();
   const plots = [...document.querySelectorAll("svg[data-plot]")].map(svg => {
     const data = JSON.parse(svg.dataset.plot);
@@ -72,7 +73,7 @@
     plot.tip.replaceChildren(make("b", {}, plot.data.l[index]));
     for (const [name, value, place] of lines) {
       const row = make("span");
-      row.append(make("i", { class: `swatch v${place % 6}` }), `${name} ${value}`);
+      row.append(make("i", { class: swatch(place) }), `${name} ${value}`);
       plot.tip.append(row);
     }
     plot.tip.hidden = false;
@@ -184,7 +185,7 @@
         });
         choose(range.from, range.to);
       });
-      label.append(box, make("i", { class: `swatch v${variant % 6}` }), name);
+      label.append(box, make("i", { class: swatch(variant) }), name);
       set.append(label);
     }
     controls.append(set);
@@ -208,5 +209,5 @@
     set.append(all);
     controls.append(set);
   }
-  figures.after(controls, make("p", { class: "note" }, "Point at a figure, or go to it with the keyboard and use the arrow keys, to read its values. Drag in a figure over time to choose a range."));
+  figures.after(controls, make("p", { class: "note hint" }, "Point at a figure, or go to it with the keyboard and use the arrow keys, to read its values. Drag in a figure over time to choose a range."));
 })();

@@ -71,7 +71,15 @@ an answer count with the time after which they were given up.</dd>\n\
 never sent counts against it.</dd>\n\
 <dt>Late</dt><dd>Answered well, but after the deadline; a failure.</dd>\n\
 <dt>Timeout</dt><dd>Given up by the caller; a failure.</dd>\n\
-<dt>Wasted</dt><dd>Requests that a backend had begun and nobody waited for any more.</dd>\n\
+<dt>Abandoned</dt><dd>Requests at a backend that nobody waited for any more.</dd>\n\
+<dt>Wasted work</dt><dd>The part of the time that backends worked which came to nothing: it was not \
+answered well, nobody was waiting, or the request failed all the same.</dd>\n\
+<dt>Amplification</dt><dd>Attempts that arrived at backends, for each request that was sent.</dd>\n\
+<dt>Time to detect, to recover</dt><dd>From the begin of a fault until its target gets less than half \
+of an equal share; from its end until it gets at least half of one again. The slowest of a run; what \
+did not happen counts with the time in which it could have.</dd>\n\
+<dt>Jain index, max/mean</dt><dd>How evenly busy the backends are: 1 when all are equally so. The \
+index falls to 1 of n when one does everything; max/mean rises to n.</dd>\n\
 <dt>Goodput</dt><dd>Successes per second, by the time at which the requests were planned.</dd>\n\
 <dt>Share</dt><dd>Requests that arrived at one backend, of all that arrived at its service, by the \
 backends' own logs.</dd>\n\

@@ -20,12 +20,7 @@ pub(super) fn html(content: &Content<'_>) -> String {
         .to_owned();
     let several = content.scenario.variants.len() > 1;
     for (i, variant) in content.scenario.variants.iter().enumerate() {
-        let is_first = |r: &&RunRecord| {
-            r.variant == variant.variant
-                && r.system == variant.system
-                && r.world == variant.world
-                && Some(&r.seed) == variant.seeds.first()
-        };
+        let is_first = |r: &&RunRecord| variant.has(r) && Some(&r.seed) == variant.seeds.first();
         if let Some(run) = content.runs.iter().map(|(run, _)| *run).find(is_first) {
             // The one that is most worth reading is open.
             let open = !several || i == worst(content);

@@ -1,11 +1,12 @@
 //! The top of a page: what was asked, who met it, what was found, and what to distrust.
 
-use super::{Content, PageExtras};
+use super::{Content, PageExtras, metrics};
 use crate::format::{grouped, plural, rate, seeds, share, significant, span, success};
 use crate::html::{escape, paragraphs};
-use crate::record::PlanSummary;
-use crate::summary::{ScenarioSummary, VariantSummary, world_name};
+use crate::summary::{KEEPS_UP, ScenarioSummary, Spread, VariantSummary, world_name};
 
+/// Variants that a paragraph can tell of; of more, it tells of the best and the worst.
+const MOST: usize = 8;
 /// Failures listed one by one before the rest is only counted.
 const LISTED: usize = 12;
 
@@ -36,7 +37,7 @@ pub(super) fn html(content: &Content<'_>, alone: bool) -> String {
 }
 
 fn setting(scenario: &ScenarioSummary) -> String {
-    let mut parts = vec![escape(&scenario.scenario.name), plan(&scenario.plan)];
+    let mut parts = vec![escape(&scenario.scenario.name), plan(scenario)];
     let mut worlds: Vec<&str> = Vec::new();
     for variant in &scenario.variants {
         if !worlds.contains(&world_name(variant.world)) {
@@ -55,14 +56,18 @@ fn setting(scenario: &ScenarioSummary) -> String {
     parts.join(" · ")
 }
 
-fn plan(plan: &PlanSummary) -> String {
+fn plan(scenario: &ScenarioSummary) -> String {
+    let plan = &scenario.plan;
+    let rates = match scenario.comparisons.as_slice() {
+        [first, .., last] => format!("{} to {}", rate(first.rate_per_s), rate(last.rate_per_s)),
+        _ => rate(plan.rate_per_s),
+    };
     let deadline = match plan.deadline_ms {
         Some(ms) => format!(" · deadline {}", span(ms)),
         None => String::new(),
     };
     format!(
-        "{} per second for {}, {}{deadline} · timeout {}",
-        rate(plan.rate_per_s),
+        "{rates} per second for {}, {}{deadline} · timeout {}",
         span(plan.duration_ms),
         escape(&arrivals(&plan.arrivals)),
         span(plan.timeout_ms)
@@ -97,6 +102,19 @@ fn passed(scenario: &ScenarioSummary) -> String {
     let (all, some): (Vec<_>, Vec<_>) = judged.partition(|v| v.held().0 == v.held().1);
     let names =
         |list: &[&VariantSummary]| listed(&list.iter().map(|v| name(v)).collect::<Vec<_>>());
+    if all.len() + some.len() > MOST {
+        return match some.len() {
+            0 => format!(
+                "<p class=\"passed\">All {} variants met every expectation.</p>\n",
+                all.len()
+            ),
+            _ => format!(
+                "<p class=\"passed\">{} of {} variants met every expectation.</p>\n",
+                all.len(),
+                all.len() + some.len()
+            ),
+        };
+    }
     let sentence = match (all.len(), some.len()) {
         (0, 0) => return String::new(),
         (_, 0) => format!("{} met every expectation.", names(&all)),
@@ -108,15 +126,56 @@ fn passed(scenario: &ScenarioSummary) -> String {
 
 /// What a scenario showed, in words computed from its numbers.
 fn finding(scenario: &ScenarioSummary) -> String {
+    let mut sentences = Vec::new();
     let mut ranked: Vec<&VariantSummary> = scenario.variants.iter().collect();
+    if let Some((at_rate, rate_per_s)) = telling_rate(scenario) {
+        sentences.push(at_rate);
+        ranked.retain(|variant| variant.rate_per_s == rate_per_s);
+    }
     ranked.sort_by(|a, b| b.success.mean.total_cmp(&a.success.mean));
-    let mut sentences = vec![answered(&ranked)];
+    if ranked.len() > MOST {
+        let half = MOST / 2;
+        sentences.push(format!(
+            "Of {} variants, the {half} that lost the least and the {half} that lost the most:",
+            ranked.len()
+        ));
+        ranked.drain(half..ranked.len() - half);
+    }
+    sentences.push(answered(&ranked));
     sentences.extend(tail(&ranked));
+    sentences.extend(metrics::finding(scenario, &ranked));
     sentences.extend(faulted_share(scenario, &ranked));
     format!("<h3>Finding</h3>\n<p class=\"finding\">{}</p>\n", sentences.join(" "))
 }
 
-fn name(variant: &VariantSummary) -> String {
+/// Of variants at several rates: where their knees are, and the rate at which they differ most in
+/// what they answered, of which the finding tells more.
+fn telling_rate(scenario: &ScenarioSummary) -> Option<(String, f64)> {
+    if scenario.comparisons.len() < 2 {
+        return None;
+    }
+    let spread = |rate_per_s: f64| {
+        let here = || scenario.variants.iter().filter(move |v| v.rate_per_s == rate_per_s);
+        let values = Spread::of(&here().map(|v| v.success.mean).collect::<Vec<_>>());
+        values.max - values.min
+    };
+    let rates = scenario.comparisons.iter().map(|comparison| comparison.rate_per_s);
+    let rate_per_s = rates.max_by(|a, b| spread(*a).total_cmp(&spread(*b)))?;
+    let knees: Vec<String> = scenario.knees.iter().map(|knee| escape(&knee.words())).collect();
+    let knees = match knees.as_slice() {
+        [] => String::new(),
+        knees => format!(
+            "They kept up, with {} % answered well and in time, to this many requests a second, by \
+             a straight line between the rates that were tried: {}. ",
+            KEEPS_UP * 100.0,
+            knees.join("; ")
+        ),
+    };
+    let at = rate(rate_per_s);
+    Some((format!("{knees}At {at} per second, where they differ most:"), rate_per_s))
+}
+
+pub(super) fn name(variant: &VariantSummary) -> String {
     format!("<b>{}</b>", escape(&variant.label))
 }
 

@@ -9,7 +9,10 @@ use crate::format::in_unit;
 /// Whether the expectation is met is said over all seeds of a variant, by
 /// [`verdict`](crate::verdict::verdict): some expectations are to be missed, and some are about the
 /// mean of all seeds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+///
+/// One that is only in words has the fields after `measured` as [`Check::default`] has them, but for
+/// `held`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// What is measured, as scenario files name it, such as `p99` or `success_rate`.

@@ -107,20 +107,11 @@ impl From<RunRecord> for super::RunRecord {
 impl From<OldCheck> for Check {
     fn from(old: OldCheck) -> Self {
         Self {
-            metric: String::new(),
             what: old.what,
             wanted: old.wanted,
             measured: old.measured,
-            unit: None,
-            value: None,
-            at_least: None,
-            at_most: None,
-            compared_with: None,
-            base: None,
-            confidence: None,
-            must_fail: false,
-            not_judged: None,
             held: old.passed,
+            ..Check::default()
         }
     }
 }

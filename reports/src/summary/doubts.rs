@@ -24,7 +24,12 @@ pub struct Doubt {
 impl Doubt {
     /// As one line to read.
     pub fn text(&self) -> String {
-        let Doubt { about, doubt, remedy, .. } = self;
+        self.text_about(&self.about)
+    }
+
+    /// The same of something else.
+    fn text_about(&self, about: &str) -> String {
+        let Doubt { doubt, remedy, .. } = self;
         let remedy = match remedy.chars().next() {
             None => String::new(),
             Some(first) => {
@@ -36,6 +41,21 @@ impl Doubt {
     }
 }
 
+/// These doubts as lines to read; what is doubtful in the same way of several things is said once.
+pub fn in_lines(doubts: &[Doubt]) -> Vec<String> {
+    let mut lines: Vec<(&Doubt, Vec<&str>)> = Vec::new();
+    for doubt in doubts {
+        let same = |of: &&mut (&Doubt, Vec<&str>)| {
+            (of.0.kind, &of.0.doubt, &of.0.remedy) == (doubt.kind, &doubt.doubt, &doubt.remedy)
+        };
+        match lines.iter_mut().find(same) {
+            Some((_, about)) => about.push(&doubt.about),
+            None => lines.push((doubt, vec![&doubt.about])),
+        }
+    }
+    lines.iter().map(|(doubt, about)| doubt.text_about(&about.join("; "))).collect()
+}
+
 /// Doubts about these records as lines to read, the gravest first.
 pub fn doubts(records: &[RunRecord], scenarios: &[ScenarioSummary]) -> Vec<String> {
     warnings(records, scenarios).iter().map(Doubt::text).collect()
@@ -44,13 +64,13 @@ pub fn doubts(records: &[RunRecord], scenarios: &[ScenarioSummary]) -> Vec<Strin
 /// Doubts about these records, the gravest first.
 pub fn warnings(records: &[RunRecord], scenarios: &[ScenarioSummary]) -> Vec<Doubt> {
     let mut doubts = Vec::new();
-    let mut gathered: Vec<(Doubt, usize)> = Vec::new();
+    let mut gathered: Vec<Gathered> = Vec::new();
     for record in records {
         for doubt in of_run(record) {
             // The same doubt of many runs is said once, with their number.
-            match gathered.iter_mut().find(|(known, _)| *known == doubt) {
-                Some((_, runs)) => *runs += 1,
-                None => gathered.push((doubt, 1)),
+            match gathered.iter_mut().find(|known| known.is_like(&doubt)) {
+                Some(known) => known.add(&doubt),
+                None => gathered.push(Gathered { doubt, runs: 1, varies: false }),
             }
         }
     }
@@ -60,12 +80,48 @@ pub fn warnings(records: &[RunRecord], scenarios: &[ScenarioSummary]) -> Vec<Dou
         few_seeds(scenario, &mut doubts);
         knees(scenario, &mut doubts);
     }
-    doubts.extend(gathered.into_iter().map(|(doubt, runs)| Doubt {
-        about: format!("{} ({})", doubt.about, plural(runs, "run")),
-        ..doubt
-    }));
+    doubts.extend(gathered.into_iter().map(Gathered::said));
     doubts.sort_by_key(|doubt| doubt.kind);
     doubts
+}
+
+/// A doubt that several runs have.
+struct Gathered {
+    /// As the first of them has it.
+    doubt: Doubt,
+    runs: usize,
+    /// Whether their numbers differ.
+    varies: bool,
+}
+
+impl Gathered {
+    /// Whether it differs in numbers alone.
+    fn is_like(&self, doubt: &Doubt) -> bool {
+        let known = &self.doubt;
+        (known.kind, &known.about, &known.remedy) == (doubt.kind, &doubt.about, &doubt.remedy)
+            && words_of(&known.doubt) == words_of(&doubt.doubt)
+    }
+
+    fn add(&mut self, doubt: &Doubt) {
+        self.runs += 1;
+        self.varies |= self.doubt.doubt != doubt.doubt;
+    }
+
+    fn said(self) -> Doubt {
+        let Self { doubt, runs, varies } = self;
+        Doubt {
+            about: format!("{} ({})", doubt.about, plural(runs, "run")),
+            doubt: match varies {
+                true => format!("{}, in the first of them", doubt.doubt),
+                false => doubt.doubt,
+            },
+            ..doubt
+        }
+    }
+}
+
+fn words_of(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect()
 }
 
 /// What a run says of itself, and what its numbers say.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::metric::{Measured, Metric, MetricValue, as_pair};
+use crate::format::{rate, significant};
 use crate::record::RunRecord;
 use crate::statistics::{Bounds, CONFIDENCE, Sections, mean};
 
@@ -60,6 +61,30 @@ pub enum Knee {
     },
     /// No seed ran at every rate.
     Unknown,
+}
+
+impl KneeCurve {
+    /// Where its knee is, with the rates that were tried around it.
+    pub fn words(&self) -> String {
+        let of = &self.family;
+        match self.knee {
+            Knee::At { rate_per_s, interval } => {
+                let rates = || self.points.iter().map(|point| point.offered_per_s);
+                let below = rates().filter(|rate| *rate <= rate_per_s).reduce(f64::max);
+                let above = rates().filter(|rate| *rate >= rate_per_s).reduce(f64::min);
+                let interval = interval.map_or(String::new(), |bounds| {
+                    format!(" ({} to {})", significant(bounds.low), significant(bounds.high))
+                });
+                let tried = below.zip(above).map_or(String::new(), |(below, above)| {
+                    format!(", between {} and {}", rate(below), rate(above))
+                });
+                format!("{of} at about {}{interval}{tried}", significant(rate_per_s))
+            }
+            Knee::Beyond { rate_per_s } => format!("{of} beyond {}", rate(rate_per_s)),
+            Knee::Below { rate_per_s } => format!("{of} below {}", rate(rate_per_s)),
+            Knee::Unknown => format!("{of} unknown"),
+        }
+    }
 }
 
 /// The curve of a variant from its runs at each rate, by rising rate; `None` of fewer than two

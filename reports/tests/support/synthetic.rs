@@ -91,6 +91,17 @@ pub fn records(model: &Model, variants: &[Variant], seeds: &[u64]) -> Vec<RunRec
     runs.map(|(variant, seed)| run(model, variant, *seed)).collect()
 }
 
+/// So many variants with so many seeds each, under names of their own.
+pub fn many_variants(model: &Model, variants: usize, seeds: u64) -> Vec<RunRecord> {
+    let seeds: Vec<u64> = (1..=seeds).collect();
+    let named = |i: usize| {
+        let mut all = records(model, &FOUR[i % FOUR.len()..=i % FOUR.len()], &seeds);
+        all.iter_mut().for_each(|run| run.variant = format!("{}-{i}", run.variant));
+        all
+    };
+    (0..variants).flat_map(named).collect()
+}
+
 /// One run.
 pub fn run(model: &Model, variant: &Variant, seed: u64) -> RunRecord {
     let mut draws = Draws(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ variant.faulted_share);
@@ -313,6 +324,7 @@ impl Log {
             },
             plan: PlanSummary {
                 arrivals: "constant".to_owned(),
+                warm_up_ms: None,
                 rate_per_s: model.rate as f64,
                 duration_ms: model.seconds * 1000,
                 deadline_ms: model.deadline_ms,
@@ -413,6 +425,7 @@ fn quantiles(mut times: Vec<u64>) -> Option<Quantiles> {
 
 fn scenario(model: &Model) -> ScenarioText {
     ScenarioText {
+        files: Default::default(),
         name: model.name.to_owned(),
         title: model.title.to_owned(),
         about: "A backend that still answers, only slowly, is what health checks miss and what \

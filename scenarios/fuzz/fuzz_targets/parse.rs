@@ -1,6 +1,6 @@
 //! Whatever a file holds, reading it ends in a scenario, or in one error on one line.
 //!
-//! `cargo +nightly fuzz run parse ../catalog` in `scenarios/`: the catalogue is a good beginning.
+//! `.ci/fuzz 60 scenarios` runs it for a minute, beginning with the catalogue.
 #![no_main]
 
 use std::path::Path;

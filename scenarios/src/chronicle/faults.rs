@@ -34,14 +34,23 @@ pub(super) fn events(scenario: &Scenario, faults: &[Fault]) -> Vec<Event> {
             at_ms: millis(fault.at),
             until_ms: Some(millis(until(fault))),
             kind: "fault".to_owned(),
-            target: names[fault.instance()].clone(),
-            detail: match fault.kind {
-                FaultKind::Instance(_, kind) => kind.to_string(),
+            target: whom(&names, fault).to_owned(),
+            detail: match &fault.kind {
                 FaultKind::Link(_, kind) => format!("{kind}, link from {}", listed(&callers)),
+                kind => kind.to_string(),
             },
         }
     });
     events.collect()
+}
+
+/// Whom a fault happens to: an instance by its name, or sidecars.
+pub(crate) fn whom<'a>(names: &'a [String], fault: &Fault) -> &'a str {
+    match (fault.instance(), &fault.kind) {
+        (Some(place), _) => &names[place],
+        (None, FaultKind::Push(_)) => "all sidecars",
+        (None, _) => "the client's sidecar",
+    }
 }
 
 fn listed(callers: &[&str]) -> String {

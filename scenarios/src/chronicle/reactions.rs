@@ -1,7 +1,7 @@
 //! How soon the mesh turned away from an endpoint at which something went wrong, and back to it.
 
 use reports::record::Reaction;
-use sim::{FaultKind, RunResult};
+use sim::RunResult;
 
 use super::millis;
 use crate::measure::Shares;
@@ -12,7 +12,7 @@ pub(super) fn of(scenario: &Scenario, result: &RunResult) -> Vec<Reaction> {
     let (names, services) = (scenario.instances(), scenario.services_of_instances());
     let end = scenario.duration();
     let reaction = |target: usize| {
-        let faults = result.faults.iter().filter(|fault| fault.instance() == target);
+        let faults = result.faults.iter().filter(|fault| fault.instance() == Some(target));
         let fault = faults.filter(|fault| fault.at < end).min_by_key(|fault| fault.at)?;
         let window = fault.at..fault.until.unwrap_or(end).min(end);
         let peers = (0..names.len()).filter(|place| services[*place] == services[target]);
@@ -21,10 +21,7 @@ pub(super) fn of(scenario: &Scenario, result: &RunResult) -> Vec<Reaction> {
         let recovered = if lasts { None } else { shares.time_to_recover(window.end, end) };
         Some(Reaction {
             target: names[target].clone(),
-            fault: match fault.kind {
-                FaultKind::Instance(_, kind) => kind.to_string(),
-                FaultKind::Link(_, kind) => kind.to_string(),
-            },
+            fault: fault.kind.to_string(),
             from_ms: millis(window.start),
             until_ms: millis(window.end),
             detected_after_ms: shares.time_to_detect(&window).map(millis),

@@ -86,11 +86,11 @@ async fn serve_until_signal(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = Settings {
         workers: arguments.workers,
         errors: Errors::at_rate(arguments.error_rate),
-        ..Settings::healthy(arguments.service_time)
+        ..Settings::healthy(arguments.service_time.clone())
     };
     let log = Log::open(arguments.log.as_deref())?;
     let name = arguments.name.clone();
-    let identity = Identity { name, seed: arguments.seed, calls: Vec::new() };
+    let identity = Identity { name, seed: arguments.seed, calls: Vec::new(), body: None };
     let backend = Backend::new(identity, settings, log.sink());
     let clock = Clock::start();
     let socket = bind(arguments.listen).await?;
@@ -101,7 +101,7 @@ async fn serve_until_signal(arguments: &Arguments) -> anyhow::Result<u8> {
         Some(addr) => Some(bind(addr).await?),
         None => None,
     };
-    say(&format!("{} listens on {addr}; {}", arguments.name, settings.service_time));
+    say(&format!("{} listens on {addr}; {}", arguments.name, arguments.service_time));
     if let Some(control) = &control {
         let addr = control.local_addr().context("reading the address")?;
         say(&format!("{} is changed on {addr}", arguments.name));
@@ -337,7 +337,7 @@ fn change(backend: &Backend, body: &[u8]) -> Result<(), String> {
         return Err(format!("workers: write a number from 1 to {MOST_WORKERS}"));
     }
     backend.change(|settings| {
-        settings.service_time = service_time.unwrap_or(settings.service_time);
+        settings.service_time = service_time.unwrap_or(settings.service_time.clone());
         settings.workers = change.workers.or(settings.workers);
         settings.errors.rate = change.error_rate.unwrap_or(settings.errors.rate);
         settings.hung = change.hung.unwrap_or(settings.hung);

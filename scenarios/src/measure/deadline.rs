@@ -94,9 +94,10 @@ fn depths(scenario: &Scenario) -> Vec<u32> {
     let mut depths = vec![0; services.len()];
     // Callers stand above those that they call.
     for (place, service) in services.iter().enumerate() {
-        let called = service.calls.as_ref().map(|called| called.get_ref());
+        let called = service.call_groups().into_iter().flatten().map(|call| call.table.service);
+        let called: Vec<_> = called.collect();
         for other in place + 1..services.len() {
-            if called == Some(services[other].name.get_ref()) {
+            if called.contains(services[other].name.get_ref()) {
                 depths[other] = depths[other].max(depths[place] + 1);
             }
         }

@@ -73,7 +73,10 @@ fn target(scope: &Scope<'_>, event: &SidecarEvent) -> Option<usize> {
 /// The targets' faults, each repetition for itself.
 fn faults(scope: &Scope<'_>) -> Vec<(usize, Window)> {
     let end = scope.scenario.duration();
-    let of_targets = scope.result.faults.iter().filter(|fault| scope.is_target(fault.instance()));
     let window = |fault: &sim::Fault| fault.at..fault.until.unwrap_or(end).min(end);
-    of_targets.map(|fault| (fault.instance(), window(fault))).collect()
+    let of_targets = scope.result.faults.iter().filter_map(|fault| {
+        let place = fault.instance().filter(|&place| scope.is_target(place))?;
+        Some((place, window(fault)))
+    });
+    of_targets.collect()
 }

@@ -146,8 +146,10 @@ fn shares<'a>(scope: &Scope<'a>) -> Shares<'a> {
 /// The first time that something goes wrong with one of the targets.
 fn fault(scope: &Scope<'_>) -> Option<Window> {
     let end = scope.scenario.duration();
-    let faults = scope.result.faults.iter().filter(|fault| scope.is_target(fault.instance()));
+    let faults = scope.result.faults.iter();
+    let hits = |fault: &&sim::Fault| fault.instance().is_some_and(|place| scope.is_target(place));
     faults
+        .filter(hits)
         .map(|fault| fault.at..fault.until.unwrap_or(end).min(end))
         .min_by_key(|window| window.start)
 }

@@ -124,7 +124,7 @@ fn first_fault(
     is_one: impl Fn(usize) -> bool,
 ) -> Option<Window> {
     let end = scenario.duration();
-    let hits = result.faults.iter().filter(|fault| is_one(fault.instance()));
+    let hits = result.faults.iter().filter(|fault| fault.instance().is_some_and(&is_one));
     let first = hits.min_by_key(|fault| fault.at)?;
     let again = result.faults.iter().filter(|fault| fault.kind == first.kind);
     let last = again.map(|fault| fault.until.unwrap_or(end).min(end)).max()?;

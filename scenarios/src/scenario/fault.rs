@@ -20,7 +20,7 @@ pub(super) use resolve::{Callers, resolve};
 pub(super) use times::MOST_REPETITIONS;
 pub use times::Random;
 use what::Subject;
-pub use what::{Delay, ErrorKind, Way, What};
+pub use what::{Churn, Delay, Deploy, ErrorKind, Leave, PushedTables, SlowHeads, Way, What};
 pub(super) use whom::Instance;
 pub use whom::{Chosen, matches};
 

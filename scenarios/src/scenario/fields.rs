@@ -3,13 +3,16 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode};
 use loadgen::plan::Arrivals;
 use proxy::config::{fields, suggest};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use sim::backend::MOST_WORKERS;
 use toml::Spanned;
+
+use super::service::Answer;
 
 /// The most instances of a service that one simulation is asked to hold.
 const MOST_INSTANCES: usize = 1000;
@@ -92,6 +95,61 @@ pub(super) fn optional_fraction<'de, D: Deserializer<'de>>(
     Ok(Some(value))
 }
 
+/// A part of a whole that is not nothing.
+pub(super) fn fraction<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    optional_fraction(deserializer).map(|fraction| fraction.unwrap_or(1.0))
+}
+
+/// How fast something is, against its usual speed.
+pub(super) fn speed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    if !(0.0..=100.0).contains(&value) {
+        let message = format!("{value} is not a speed; write a number from 0 to 100, such as 0.5");
+        return Err(D::Error::custom(message));
+    }
+    Ok(value)
+}
+
+pub(super) fn optional_method<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Method>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong =
+        || D::Error::custom(format!("`{text}` is not a method; write GET, POST or the like"));
+    let method = Method::from_bytes(text.as_bytes()).map_err(|_| wrong())?;
+    if method == Method::CONNECT || text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(wrong());
+    }
+    Ok(Some(method))
+}
+
+pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathAndQuery, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let path = text.starts_with('/').then(|| PathAndQuery::try_from(text.as_str()).ok()).flatten();
+    path.ok_or_else(|| {
+        D::Error::custom(format!("`{text}` is not a path; write one such as \"/a\""))
+    })
+}
+
+pub(super) fn optional_path_beginning<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    path(deserializer).map(|path| Some(path.as_str().to_owned()))
+}
+
+/// `"identity"` or a size.
+pub(super) fn answer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Answer, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == "identity" {
+        return Ok(Answer::Identity);
+    }
+    parse_byte_count(&text).map(Answer::Bytes).ok_or_else(|| {
+        let hint =
+            "write a number and B, KiB or MiB, up to 64MiB, such as \"1KiB\", or \"identity\"";
+        D::Error::custom(format!("`{text}` is not an answer; {hint}"))
+    })
+}
+
 /// How many times as long something takes.
 pub(super) fn slowdown<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let value = f64::deserialize(deserializer)?;
@@ -113,25 +171,66 @@ pub(super) fn error_status<'de, D: Deserializer<'de>>(
     }
 }
 
-pub(super) fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spanned<f64>, D::Error> {
+pub(super) fn rate<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Spanned<f64>>, D::Error> {
     let rate = Spanned::<f64>::deserialize(deserializer)?;
     let value = *rate.get_ref();
     if !(value.is_finite() && value > 0.0) {
         let message = format!("{value} is not a rate; write requests per second, above 0");
         return Err(D::Error::custom(message));
     }
-    Ok(rate)
+    Ok(Some(rate))
 }
 
-pub(super) fn arrivals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arrivals, D::Error> {
-    match String::deserialize(deserializer)?.as_str() {
-        "constant" => Ok(Arrivals::Constant),
-        "poisson" => Ok(Arrivals::Poisson),
-        other => {
-            let hint = suggest(other, &["constant", "poisson"]);
-            Err(D::Error::custom(format!("no arrival process is called `{other}`; {hint}")))
-        }
+/// The most clients that one simulation is asked to hold.
+const MOST_CLIENTS: usize = 100;
+
+pub(super) fn one() -> NonZeroUsize {
+    NonZeroUsize::MIN
+}
+
+/// Clients, each with a sidecar of its own.
+pub(super) fn clients<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<NonZeroUsize, D::Error> {
+    let clients = usize::deserialize(deserializer)?;
+    NonZeroUsize::new(clients)
+        .filter(|clients| clients.get() <= MOST_CLIENTS)
+        .ok_or_else(|| D::Error::custom(format!("{clients} is not from 1 to {MOST_CLIENTS}")))
+}
+
+/// Callers of a closed loop, as many as a client can have ports for.
+pub(super) fn users<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Spanned<usize>>, D::Error> {
+    let users = Spanned::<usize>::deserialize(deserializer)?;
+    let most = default_max_in_flight().get();
+    if !(1..=most).contains(users.get_ref()) {
+        return Err(D::Error::custom(format!("{} is not from 1 to {most}", users.get_ref())));
     }
+    Ok(Some(users))
+}
+
+pub(super) fn arrivals<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Spanned<Arrivals>>, D::Error> {
+    let text = Spanned::<String>::deserialize(deserializer)?;
+    let arrivals = match text.get_ref().as_str() {
+        "constant" => Arrivals::Constant,
+        "poisson" => Arrivals::Poisson,
+        "uniform" => Arrivals::Uniform,
+        other => match other.strip_prefix("burst:").and_then(|size| size.parse().ok()) {
+            Some(size) => Arrivals::Burst(size),
+            None => {
+                let known = ["constant", "poisson", "uniform", "burst:10"];
+                let hint = suggest(other, &known);
+                let message = format!("no arrival process is called `{other}`; {hint}");
+                return Err(D::Error::custom(message));
+            }
+        },
+    };
+    Ok(Some(Spanned::new(text.span(), arrivals)))
 }
 
 /// A number of bytes with its unit, such as `"1KiB"`.
@@ -196,6 +295,24 @@ pub(super) fn whole_milliseconds<'de, D: Deserializer<'de>>(
     check_milliseconds(latency).map_err(D::Error::custom)?;
     Ok(latency)
 }
+
+/// A duration that may have a sign, up to a day.
+pub(super) fn signed_milliseconds<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<i64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let (sign, size) = match text.strip_prefix('-') {
+        Some(size) => (-1, size),
+        None => (1, text.as_str()),
+    };
+    let size = fields::parse_duration(size).map_err(D::Error::custom)?;
+    match i64::try_from(size.as_millis()) {
+        Ok(millis) if size <= A_DAY => Ok(sign * millis),
+        _ => Err(D::Error::custom(format!("`{text}` is more than a day"))),
+    }
+}
+
+const A_DAY: Duration = Duration::from_secs(86_400);
 
 fn check_milliseconds(duration: Duration) -> Result<(), &'static str> {
     if duration.is_zero() || !duration.as_nanos().is_multiple_of(1_000_000) {

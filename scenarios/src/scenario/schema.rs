@@ -11,13 +11,13 @@ use schemars::transform::{RecursiveTransform, Transform as _};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use super::{File, Metric};
+use super::{Antagonist, CallTable, File, Metric, Step};
 
 /// Where the schema is to be found, for whoever reads one without its file.
 const TITLE: &str = "A scenario of meshbench";
 
 /// A number and its unit, once or several times, as `proxy::config::fields::parse_duration` takes it.
-const DURATION: &str = r"^\s*(\d+\s*[a-zA-Zµ]+\s*)+$";
+const DURATION: &str = r"^\s*(\d+(\.\d+)?\s*[a-zA-Zµ]+\s*)+$";
 
 /// The schema of a scenario file.
 pub fn schema() -> Schema {
@@ -97,14 +97,86 @@ impl JsonSchema for StrategyName {
 }
 
 /// An arrival process.
-#[derive(JsonSchema)]
-#[schemars(rename = "Arrivals", rename_all = "snake_case")]
-#[allow(dead_code, reason = "only its schema is used")]
-pub(super) enum ArrivalsName {
-    /// One every so often.
-    Constant,
-    /// At random, independent of each other.
-    Poisson,
+pub(super) enum ArrivalsName {}
+
+impl JsonSchema for ArrivalsName {
+    fn schema_name() -> Cow<'static, str> {
+        "Arrivals".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An arrival process.",
+            "anyOf": [
+                { "oneOf": [
+                    { "const": "constant", "description": "One every so often." },
+                    { "const": "poisson", "description": "At random, independent of each other." },
+                    { "const": "uniform", "description": "At random, as if evenly shuffled." },
+                ] },
+                {
+                    "description": "So many at once, such as \"burst:10\".",
+                    "type": "string",
+                    "pattern": "^burst:[0-9]+$",
+                },
+            ],
+        })
+    }
+}
+
+/// What an instance answers.
+pub(super) enum AnswerForm {}
+
+impl JsonSchema for AnswerForm {
+    fn schema_name() -> Cow<'static, str> {
+        "Answer".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let bytes = generator.subschema_for::<ByteCount>();
+        json_schema!({
+            "description": "What an instance answers: so many bytes, or who it is, as JSON.",
+            "anyOf": [{ "const": "identity" }, bytes],
+        })
+    }
+}
+
+/// A course of an instance's speed.
+pub(super) enum CapacityForm {}
+
+impl JsonSchema for CapacityForm {
+    fn schema_name() -> Cow<'static, str> {
+        "Capacity".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let step = generator.subschema_for::<Step>();
+        let antagonist = generator.subschema_for::<Antagonist>();
+        json_schema!({
+            "description": "How the speed of an instance changes in time.",
+            "anyOf": [{ "type": "array", "items": step, "minItems": 1 }, antagonist],
+        })
+    }
+}
+
+/// What a service calls for each request.
+pub(super) enum CallsForm {}
+
+impl JsonSchema for CallsForm {
+    fn schema_name() -> Cow<'static, str> {
+        "Calls".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let table = generator.subschema_for::<CallTable>();
+        let call = json!({ "anyOf": [{ "type": "string" }, table] });
+        let at_once = json!({ "type": "array", "items": call, "minItems": 1 });
+        let steps = json!({ "anyOf": [call, at_once] });
+        json_schema!({
+            "description": "A service, a table, or a list of both, one after the other; what stands \
+                            in a list within the list is called at once.",
+            "anyOf": [call, { "type": "array", "items": steps, "minItems": 1 }],
+        })
+    }
 }
 
 /// A number of bytes with its unit.
@@ -120,6 +192,23 @@ impl JsonSchema for ByteCount {
             "description": "A number and B, KiB or MiB, such as \"1KiB\".",
             "type": "string",
             "pattern": r"^[0-9]+ *(B|KiB|MiB)$",
+        })
+    }
+}
+
+/// A duration that may be negative.
+pub(super) enum SignedDuration {}
+
+impl JsonSchema for SignedDuration {
+    fn schema_name() -> Cow<'static, str> {
+        "SignedDuration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number and a unit, such as \"-5s\".",
+            "type": "string",
+            "pattern": r"^\s*[+-]?\s*(\d+(\.\d+)?\s*[a-zA-Zµ]+\s*)+$",
         })
     }
 }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use proxy::config::{Balance, ClusterConfig, InputError, RouteConfig, source};
+use proxy::config::{Balance, ClusterConfig, InputError, ListenerConfig, RouteConfig, source};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -21,7 +21,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use self::matrix::Cell;
-use super::{File, fields, schema};
+use super::{File, What, fields, schema};
 
 /// What is configured the same for every variant.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -37,6 +37,9 @@ pub struct Sidecar {
     /// Fields of [`RouteConfig`], read later.
     #[schemars(with = "Option<schema::SidecarTable>")]
     pub route: Option<IgnoredAny>,
+    /// Fields of [`ListenerConfig`], read later.
+    #[schemars(with = "Option<schema::SidecarTable>")]
+    pub listener: Option<IgnoredAny>,
 }
 
 /// Variants in short.
@@ -66,6 +69,9 @@ pub struct Written {
     /// Fields of [`RouteConfig`] that differ from the common ones, read later.
     #[schemars(with = "Option<schema::SidecarTable>")]
     pub route: Option<IgnoredAny>,
+    /// Fields of [`ListenerConfig`] that differ from the common ones, read later.
+    #[schemars(with = "Option<schema::SidecarTable>")]
+    pub listener: Option<IgnoredAny>,
 }
 
 /// A configuration that is compared with others.
@@ -79,12 +85,15 @@ pub struct Variant {
     pub rate: Option<Spanned<f64>>,
     /// What distinguishes it in a matrix: settings and their values.
     pub settings: BTreeMap<String, String>,
+    /// What it is told by each fault of the file that pushes something; the configuration itself
+    /// for the others.
+    pub pushed: Vec<SidecarSpec>,
 }
 
 impl Variant {
-    /// Arrivals per second, on average.
-    pub fn rate(&self, file: &File) -> f64 {
-        *self.rate.as_ref().unwrap_or(&file.load.rate).get_ref()
+    /// Its own arrivals per second, where a matrix varies them.
+    pub fn rate(&self) -> Option<f64> {
+        self.rate.as_ref().map(|rate| *rate.get_ref())
     }
 }
 
@@ -181,6 +190,23 @@ impl<'a> Reader<'a> {
         base: &Base<'_>,
         cell: &Cell<'a>,
     ) -> Result<Variant, InputError> {
+        let sidecar = self.sidecar(base, cell, None)?;
+        let pushed = self.file.faults.iter().enumerate().map(|(number, fault)| match fault.what {
+            What::Push(_) => self.sidecar(base, cell, Some(number)),
+            _ => Ok(sidecar.clone()),
+        });
+        let pushed = pushed.collect::<Result<_, _>>()?;
+        let (rate, settings) = (cell.rate.clone(), cell.settings.clone());
+        Ok(Variant { name, sidecar, rate, settings, pushed })
+    }
+
+    /// The configuration of a variant, or what it is while the fault of this number lasts.
+    fn sidecar(
+        &self,
+        base: &Base<'_>,
+        cell: &Cell<'a>,
+        pushed: Option<usize>,
+    ) -> Result<SidecarSpec, InputError> {
         let Base { balance, written, .. } = *base;
         if let (Some(_), Some(span)) = (balance, &cell.balance) {
             let message = "the strategies of [compare] and the variants say that; leave it out";
@@ -189,17 +215,19 @@ impl<'a> Reader<'a> {
         }
         let mut cluster = self.parts("cluster", written);
         cluster.push(("matrix.cluster".to_owned(), Some(&cell.cluster)));
-        self.refuse_fields(
-            &cluster,
-            &["name", "endpoints"],
-            "the scenario's services decide that",
-        )?;
+        self.refuse_fields(&cluster, &["name", "endpoints"], SERVICES_DECIDE)?;
         let mut table = merged(&cluster);
         if let Some(balance) = balance {
             self.refuse_fields(&cluster[1..], &["balance"], "the variant's `balance` says that")?;
             // It counts whatever is set for all variants.
             let name = balance.get_ref().0.name.to_owned();
             insert(&mut table, ("balance", name, balance.span()));
+        }
+        if let Some(part) = self.pushed("cluster", pushed) {
+            let own = std::slice::from_ref(&part);
+            self.refuse_fields(own, &["name", "endpoints"], SERVICES_DECIDE)?;
+            merge(&mut table, &merged(own));
+            cluster.push(part);
         }
         insert(&mut table, ("name", PLACEHOLDER.to_owned(), 0..0));
         let endpoint = DeValue::String(Cow::Owned(format!("{PLACEHOLDER}:1")));
@@ -209,7 +237,8 @@ impl<'a> Reader<'a> {
 
         let mut route = self.parts("route", written);
         route.push(("matrix.route".to_owned(), Some(&cell.route)));
-        self.refuse_fields(&route, &["cluster"], "the scenario's services decide that")?;
+        route.extend(self.pushed("route", pushed));
+        self.refuse_fields(&route, &["cluster"], SERVICES_DECIDE)?;
         let mut table = DeTable::new();
         if let Some(timeout) = &self.file.sidecar.timeout {
             self.refuse_fields(&route[..1], &["timeout"], "`sidecar.timeout` says that")?;
@@ -219,8 +248,23 @@ impl<'a> Reader<'a> {
         merge(&mut table, &merged(&route));
         insert(&mut table, ("cluster", PLACEHOLDER.to_owned(), 0..0));
         let route: RouteConfig = self.read(table, &route)?;
-        let (rate, settings) = (cell.rate.clone(), cell.settings.clone());
-        Ok(Variant { name, sidecar: SidecarSpec { cluster, route }, rate, settings })
+
+        let listener = self.parts("listener", written);
+        self.refuse_fields(&listener, &["name", "listen"], "the simulated network decides that")?;
+        let mut table = merged(&listener);
+        insert(&mut table, ("name", LISTENER.to_owned(), 0..0));
+        insert(&mut table, ("listen", "0.0.0.0:0".to_owned(), 0..0));
+        let listener: ListenerConfig = self.read(table, &listener)?;
+        Ok(SidecarSpec { cluster, route, listener })
+    }
+
+    /// The table of this name that the fault of this number pushes.
+    fn pushed(&self, table: &str, number: Option<usize>) -> Option<Part<'_, 'a>> {
+        let number = number?;
+        let faults = self.document.get("faults")?.get_ref().as_array()?;
+        let push = sub_table(faults.get(number)?, "what")?.get("push")?;
+        let name = format!("faults[{number}].what.push.{table}");
+        Some((name, Some(sub_table(push, table)?)))
     }
 
     /// The common table of this name, and that of a variant, if it is written out.
@@ -275,8 +319,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Why some fields are refused.
+const SERVICES_DECIDE: &str = "the scenario's services decide that";
+
 /// What a cluster is called until the world that it belongs to is made.
 const PLACEHOLDER: &str = "service";
+
+/// What a listener is called.
+const LISTENER: &str = "outbound";
 
 fn sub_table<'d, 'a>(of: &'d Spanned<DeValue<'a>>, name: &str) -> Option<&'d DeTable<'a>> {
     of.get_ref().as_table()?.get(name)?.get_ref().as_table()

@@ -17,7 +17,14 @@ pub(super) struct Fault {
 type Kind = fn(&mut Draw) -> Value;
 
 /// Two faults of one kind must not meet at an instance, so each kind is drawn once at most.
-const KINDS: [Kind; 6] = [slow, hang, errors, refuse, crash, link];
+const KINDS: [Kind; 11] =
+    [slow, hang, errors, refuse, stop, link, drain, clock_skew, churn, slow_heads, push];
+
+/// What does not happen to instances.
+const OF_NOBODY: [&str; 4] = ["churn", "slow_heads", "push", "wrong_push"];
+
+/// What comes once: it has a course of its own.
+const ONCE: [&str; 2] = ["leave", "rolling_deploy"];
 
 /// After them, what was sent in time may arrive late.
 const HOLDING_BACK: [&str; 4] = ["pause", "black_hole", "loss", "delay"];
@@ -40,10 +47,23 @@ pub(super) fn tables(faults: &[Fault]) -> Vec<Value> {
 
 fn fault(draw: &mut Draw, topology: &Topology, kind: Kind) -> Fault {
     let mut fault = Table::new();
-    targets(draw, topology, &mut fault);
-    let until_ms = times(draw, &mut fault);
     let what = kind(draw);
     let is = |name: &&str| what.as_str() == Some(name) || what.get(*name).is_some();
+    if !OF_NOBODY.iter().any(is) {
+        targets(draw, topology, &mut fault);
+    }
+    let (at, until) = times(draw, &mut fault);
+    let mut until_ms = until;
+    if ONCE.iter().any(is) {
+        for field in ["random", "every", "for"] {
+            fault.remove(field);
+        }
+    }
+    if is(&"rolling_deploy") {
+        fault.remove("until");
+        let most = topology.services.iter().map(|service| service.instances).max();
+        until_ms = at + LONGEST_TURN_MS * most.unwrap_or_default();
+    }
     let holds_back = HOLDING_BACK.iter().any(is);
     put(&mut fault, "what", what);
     Fault { table: fault, until_ms, holds_back }
@@ -65,8 +85,8 @@ fn targets(draw: &mut Draw, topology: &Topology, fault: &mut Table) {
     }
 }
 
-/// Once, or again and again; the time at which it is over for good.
-fn times(draw: &mut Draw, fault: &mut Table) -> u64 {
+/// Once, or again and again; when it begins, and when it is over for good.
+fn times(draw: &mut Draw, fault: &mut Table) -> (u64, u64) {
     let at = draw.int(500, 5000);
     let until = at + draw.int(200, 6000);
     put(fault, "at", time(at));
@@ -79,7 +99,7 @@ fn times(draw: &mut Draw, fault: &mut Table) -> u64 {
         put(fault, "every", time(every));
         put(fault, "for", time(draw.int(50, every - 50)));
     }
-    until
+    (at, until)
 }
 
 fn slow(draw: &mut Draw) -> Value {
@@ -118,6 +138,50 @@ fn refuse(_: &mut Draw) -> Value {
     "refuse".into()
 }
 
-fn crash(_: &mut Draw) -> Value {
-    "crash".into()
+/// The longest that a deployment takes for one instance.
+const LONGEST_TURN_MS: u64 = 500 + 800 + 300;
+
+/// Processes end, with warning or without.
+fn stop(draw: &mut Draw) -> Value {
+    let drain = |draw: &mut Draw| ("drain", draw.time(0, 500));
+    match draw.int(0, 2) {
+        0 => "crash".into(),
+        1 => table([("leave", table([drain(draw)]))]),
+        _ => {
+            let (down, pause) = (draw.time(100, 800), draw.time(0, 300));
+            let deploy = [drain(draw), ("down", down), ("pause", pause)];
+            table([("rolling_deploy", table(deploy))])
+        }
+    }
+}
+
+fn drain(_: &mut Draw) -> Value {
+    "drain".into()
+}
+
+fn clock_skew(draw: &mut Draw) -> Value {
+    let sign = draw.pick(&["", "-"]);
+    table([("clock_skew", format!("{sign}{}ms", draw.int(1, 60_000)).into())])
+}
+
+fn churn(draw: &mut Draw) -> Value {
+    table([("churn", table([("every", draw.time(5, 100))]))])
+}
+
+fn slow_heads(draw: &mut Draw) -> Value {
+    let heads = [("connections", int(draw.int(1, 30))), ("every", draw.time(50, 500))];
+    table([("slow_heads", table(heads))])
+}
+
+/// What is pushed changes nothing that invariants are computed from.
+fn push(draw: &mut Draw) -> Value {
+    if draw.chance(0.3) {
+        return "wrong_push".into();
+    }
+    let balance = draw.pick(&["round_robin", "least_request", "peak_ewma", "prequal", "random"]);
+    let cluster = match draw.chance(0.5) {
+        true => table([("balance", balance.into())]),
+        false => table([("slow_start", table([("window", draw.time(0, 5000))]))]),
+    };
+    table([("push", table([("cluster", cluster)]))])
 }

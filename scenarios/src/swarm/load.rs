@@ -22,6 +22,9 @@ pub(super) fn draw(seed: u64, topology: &Topology) -> Load {
     let mut load = Table::new();
     put(&mut load, "arrivals", draw.pick(&["poisson", "poisson", "constant"]));
     put(&mut load, "rate", int(draw.int(20, MOST_RATE)));
+    if draw.chance(0.25) {
+        put(&mut load, "clients", int(draw.int(2, 4)));
+    }
     put(&mut load, "timeout", time(draw.int(least_ms, least_ms * 4) + 1000));
     mix(draw, &mut load);
     headers(draw, &mut load, least_ms);

@@ -128,7 +128,7 @@ mod tests {
             let scenario = scenario.unwrap();
             crashes(&scenario) && scenario.file.faults.len() > 2 && scenario.file.services.len() > 2
         };
-        let seeds: Vec<_> = (0..500).filter(has_crash).take(5).collect();
+        let seeds: Vec<_> = (0..5000).filter(has_crash).take(5).collect();
         assert_eq!(seeds.len(), 5, "such scenarios are drawn");
         for seed in seeds {
             let (shrunk, size) = shrunk(seed, &mut crashes);

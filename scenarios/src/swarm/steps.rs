@@ -88,7 +88,11 @@ fn drop_last_service(scenario: &mut Table, nth: usize) -> bool {
     for service in services.iter_mut().filter_map(Value::as_table_mut) {
         let calls = match service.get_mut("calls") {
             Some(Value::Array(calls)) => {
-                calls.retain(|call| !names(call, &name));
+                for at_once in calls.iter_mut().filter_map(Value::as_array_mut) {
+                    at_once.retain(|call| !names(call, &name));
+                }
+                let is_empty = |call: &Value| call.as_array().is_some_and(Vec::is_empty);
+                calls.retain(|call| !names(call, &name) && !is_empty(call));
                 calls.is_empty()
             }
             Some(call) => names(call, &name),
@@ -198,7 +202,7 @@ fn remove(table: &mut Table, path: &[String]) {
 }
 
 fn drop_load_field(scenario: &mut Table, nth: usize) -> bool {
-    const FIELDS: [&str; 4] = ["headers", "deadline", "mix", "max_in_flight"];
+    const FIELDS: [&str; 5] = ["headers", "deadline", "mix", "max_in_flight", "clients"];
     let Some(field) = FIELDS.get(nth) else { return false };
     if let Some(load) = scenario.get_mut("load").and_then(Value::as_table_mut) {
         load.remove(*field);

@@ -37,7 +37,7 @@ pub(super) fn draw(seed: u64) -> Topology {
     let latency_ms = draw.pick(&[1, 1, 2, 5, 20]);
     let names = &NAMES[..count];
     let mut services: Vec<_> = names.iter().map(|name| service(draw, name, uneven)).collect();
-    calls(&mut services);
+    calls(draw, &mut services);
     // Who calls is busy for as long as the called are.
     let mut busy_ms = 0;
     for service in services.iter_mut().rev() {
@@ -93,12 +93,20 @@ fn groups(draw: &mut Draw, service: &mut Service) {
 
 fn service_time(draw: &mut Draw, service: &mut Service) {
     let mean = service.mean_ms;
-    let value = match draw.int(0, 3) {
+    let value = match draw.int(0, 5) {
         0 => table([("constant", time(mean))]),
         1 => table([("exponential", table([("mean", time(mean))]))]),
         2 => {
             let sd = time(draw.int(0, mean / 2));
             table([("normal", table([("mean", time(mean)), ("sd", sd)]))])
+        }
+        3 => {
+            let max = time(mean * 2);
+            table([("uniform", table([("min", time(0)), ("max", max)]))])
+        }
+        4 => {
+            let scv = draw.int(1, 4) as f64;
+            table([("hyperexponential", table([("mean", time(mean)), ("scv", scv.into())]))])
         }
         _ => {
             // The mean of one with p99 = 8 medians is 1.5 medians.
@@ -124,6 +132,12 @@ fn workers(draw: &mut Draw, service: &mut Service, busy_ms: u64, uneven: bool) {
     if draw.chance(0.5) {
         put(&mut service.table, "queue", int(draw.int(50, 500)));
     }
+    if draw.chance(0.4) {
+        put(&mut service.table, "discipline", draw.pick(&["lifo", "processor_sharing"]));
+    }
+    if draw.chance(0.3) {
+        put(&mut service.table, "abandoned", draw.pick(&["dequeue", "serve"]));
+    }
 }
 
 fn error_rate(draw: &mut Draw, service: &mut Service) {
@@ -141,8 +155,19 @@ fn cold_start(draw: &mut Draw, service: &mut Service) {
     }
 }
 
-/// Each service but the first is called by the one before it.
-fn calls(services: &mut [Service]) {
+/// Each service but the first is called by the one before it, or all of them by the first, one
+/// after the other or at once.
+fn calls(draw: &mut Draw, services: &mut [Service]) {
+    if services.len() > 2 && draw.chance(0.4) {
+        let called: Vec<_> =
+            services[1..].iter().map(|service| Value::from(service.name)).collect();
+        let calls = match draw.chance(0.5) {
+            true => called,
+            false => vec![Value::from(called)],
+        };
+        put(&mut services[0].table, "calls", calls);
+        return;
+    }
     for place in 1..services.len() {
         let called = services[place].name;
         put(&mut services[place - 1].table, "calls", called);

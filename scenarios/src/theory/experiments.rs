@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::chain::{Sampling, join_shortest};
 use super::closed_forms::{
-    mg1, mm1, mm1_quantile, mmc, round_robin, round_robin_quantile, shortest_of_infinitely_many,
+    mg1, mm1, mm1_quantile, mmc, processor_sharing, round_robin, round_robin_quantile,
+    shortest_of_infinitely_many,
 };
-use super::{Experiment, Says, Statistic, whole_milliseconds};
+use super::{Experiment, Says, Statistic};
 
 /// The mean of the exponential service times as it is drawn: fifty times a simulated clock's tick.
 const MEAN: Duration = Duration::from_millis(50);
@@ -14,8 +15,8 @@ const MEAN: Duration = Duration::from_millis(50);
 const SERVERS: u32 = 10;
 /// Requests that each run counts, about.
 const REQUESTS: f64 = 20_000.0;
-/// What four links add, in seconds.
-const LINKS: f64 = 0.004;
+/// What four links add, and the wait of an answer for the next millisecond, in seconds.
+const LINKS: f64 = 0.004_5;
 /// How sure the values of Markov chains are.
 const CONFIDENCE: f64 = 0.999;
 
@@ -24,6 +25,7 @@ struct Setting {
     servers: u32,
     workers: Option<u32>,
     service_time: String,
+    discipline: &'static str,
     /// The mean of that as it is served, in seconds.
     mean: f64,
     load: f64,
@@ -38,10 +40,22 @@ impl Setting {
             servers: SERVERS,
             workers: Some(1),
             service_time: format!("{{ exponential = {{ mean = \"{}ms\" }} }}", MEAN.as_millis()),
-            mean: whole_milliseconds(MEAN.as_secs_f64()),
+            discipline: "fifo",
+            mean: MEAN.as_secs_f64(),
             load,
             balance,
             max_in_flight: 20_000,
+        }
+    }
+
+    /// Servers with a worker each whose service times have this squared coefficient of variation.
+    fn hyperexponential(variation: f64, load: f64) -> Self {
+        let mean = MEAN.as_millis();
+        Self {
+            service_time: format!(
+                "{{ hyperexponential = {{ mean = \"{mean}ms\", scv = {variation:.1} }} }}"
+            ),
+            ..Self::exponential("random", load)
         }
     }
 
@@ -74,6 +88,7 @@ duration = "{seconds}s"
 name = "web"
 instances = {servers}
 service_time = {service_time}
+discipline = "{discipline}"
 {workers}
 
 [load]
@@ -95,17 +110,14 @@ cluster = {{ least_request = {{ choices = {choices} }} }}
             seconds = (warm_up + length).as_secs(),
             servers = self.servers,
             service_time = self.service_time,
+            discipline = self.discipline,
             workers = workers.unwrap_or_default(),
             rate = self.rate(),
             max_in_flight = self.max_in_flight,
             balance = self.balance.trim_end_matches("_of_all"),
             choices = if self.balance.ends_with("_of_all") { "\"all\"" } else { "2" },
         );
-        Experiment::new(name, &text, warm_up, self.mean).claims(
-            Statistic::Little,
-            "Little: L / (λ W)",
-            Says::Between(0.99, 1.01),
-        )
+        Experiment::new(name, &text, warm_up, self.mean)
     }
 }
 
@@ -120,22 +132,23 @@ pub fn experiments() -> Vec<Experiment> {
     let mut all = vec![path(), random(), short_runs(), one_queue(), client_queue(), in_turn()];
     all.extend([10, 2].map(|servers| shorter_of_two(0.7, servers)));
     all.push(shortest_of_all());
-    all.extend([constant(), lognormal()]);
+    all.extend([constant(), lognormal(), hyperexponential()]);
+    all.extend([1.0, 4.0].map(shared));
     all
 }
 
-/// No queue at all: four links of 1 ms, and the wait of an arrival for the next millisecond.
+/// No queue at all: four links of 1 ms, and the waits of an arrival and of an answer for the next
+/// millisecond. The work is not constant, or answers would not have to wait.
 fn path() -> Experiment {
     let setting = Setting {
         workers: None,
-        service_time: "{ constant = \"50ms\" }".to_owned(),
-        mean: 0.05,
+        service_time: "{ normal = { mean = \"50ms\", sd = \"5ms\" } }".to_owned(),
         load: 0.5,
         ..Setting::exponential("random", 0.5)
     };
     let seconds = Duration::from_secs;
     let experiment = setting.experiment_of("no queue", Duration::ZERO, seconds(10));
-    experiment.claims(Statistic::Path, "4 links of 1 ms, ticks", Says::Between(4.0, 5.5))
+    experiment.claims(Statistic::Path, "4 links of 1 ms, ticks", Says::Between(4.0, 6.0))
 }
 
 fn random() -> Experiment {
@@ -172,7 +185,7 @@ fn one_queue() -> Experiment {
 /// The queue is at the client, which has one connection to servers that are never busy: latency
 /// counts from the planned instant, or this is missed. The connection is busy with the links too.
 fn client_queue() -> Experiment {
-    let mean = whole_milliseconds(MEAN.as_secs_f64());
+    let mean = MEAN.as_secs_f64();
     let (load, busy) = (0.7, mean + LINKS);
     let setting = Setting {
         servers: 1,
@@ -245,11 +258,9 @@ fn lognormal() -> Experiment {
     // The 99th percentile of a normal law is 2.326 deviations above its mean.
     let sigma = libm::log(p99 / median) / 2.326_347_874;
     let variance = sigma * sigma;
-    let drawn = median * libm::exp(variance / 2.0);
-    // Rounding up adds half a millisecond on average where the density is smooth, and nothing that
-    // matters to the spread.
-    let mean = drawn + 0.000_5;
-    let spread = drawn * drawn * (libm::exp(variance) - 1.0);
+    let mean = median * libm::exp(variance / 2.0);
+    // The squared coefficient of variation.
+    let spread = libm::exp(variance) - 1.0;
     let setting = Setting {
         service_time: "{ lognormal = { median = \"40ms\", p99 = \"160ms\" } }".to_owned(),
         mean,
@@ -258,6 +269,28 @@ fn lognormal() -> Experiment {
     setting.experiment("M/G/1, log-normal, random over 10").claims(
         Statistic::Mean,
         "Pollaczek, Khinchine",
-        Says::Equal(mg1(load, spread / (mean * mean))),
+        Says::Equal(mg1(load, spread)),
+    )
+}
+
+/// More variable than exponential: what waits behind a long one waits long.
+fn hyperexponential() -> Experiment {
+    let (load, variation) = (0.6, 4.0);
+    Setting::hyperexponential(variation, load).experiment("M/H2/1, random over 10").claims(
+        Statistic::Mean,
+        "Pollaczek, Khinchine",
+        Says::Equal(mg1(load, variation)),
+    )
+}
+
+/// Nobody waits behind anybody: how variable the work is does not matter.
+fn shared(variation: f64) -> Experiment {
+    let load = 0.6;
+    let setting =
+        Setting { discipline: "processor_sharing", ..Setting::hyperexponential(variation, load) };
+    setting.experiment(&format!("M/G/1-PS, c² = {variation}")).claims(
+        Statistic::Mean,
+        "1/(1−ρ)",
+        Says::Equal(processor_sharing(load)),
     )
 }

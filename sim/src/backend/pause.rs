@@ -7,30 +7,10 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
 
 use super::Backend;
-
-impl Backend {
-    /// Works for this long, pauses not counted; returns when it does not pause.
-    pub(super) async fn sleep(&self, time: Duration) {
-        let mut left = time;
-        loop {
-            self.until(|settings| !settings.paused).await;
-            let begin = Instant::now();
-            tokio::select! {
-                biased;
-                () = self.until(|settings| settings.paused) => {
-                    left = left.saturating_sub(begin.elapsed());
-                }
-                () = tokio::time::sleep(left) => return,
-            }
-        }
-    }
-}
 
 /// A connection that a backend does not read from while it stands still.
 pub(super) struct Pausing<S> {
@@ -53,7 +33,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Pausing<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.resumed.is_none() && this.backend.settings().paused {
+        if this.resumed.is_none() && this.backend.with(|settings| settings.paused) {
             let backend = this.backend.clone();
             this.resumed =
                 Some(Box::pin(async move { backend.until(|settings| !settings.paused).await }));

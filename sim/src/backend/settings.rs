@@ -1,28 +1,39 @@
 //! What a backend is like at a moment: the dials that faults turn.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
+use super::station::{Discipline, Rules};
 use crate::service_time::ServiceTime;
 
 /// The most workers that a backend can have: far more than requests that can be in flight.
 pub const MOST_WORKERS: usize = 1_000_000;
 
 /// What a backend is like at the moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// How long it works on a request.
     pub service_time: ServiceTime,
     /// How many times as long that takes at the moment; 1 as a rule.
     pub slowdown: f64,
-    /// Requests that it works on at once, at most [`MOST_WORKERS`]; others wait in order of arrival.
-    /// `None`: all of them.
+    /// Who is worked on first.
+    pub discipline: Discipline,
+    /// Requests that it works on at once, at most [`MOST_WORKERS`]; others wait. `None`: all of
+    /// them. Of those who share, so many go on at full speed.
     pub workers: Option<usize>,
-    /// Requests that may wait for a worker; one more is answered with 503 at once. `None`: any
-    /// number.
+    /// Requests that may wait for a worker, or share beyond the workers; one more is answered with
+    /// 503 at once. `None`: any number.
     pub queue: Option<usize>,
+    /// What becomes of a request whose caller has left.
+    pub abandoned: Abandoned,
+    /// How fast its work goes, of what is in work too: 1 as the service time says, 0.5 half as
+    /// fast, 0 not at all.
+    pub capacity: f64,
     /// How often and how its work fails.
     pub errors: Errors,
     /// How slow it is after a start; `None`: not at all.
@@ -51,8 +62,11 @@ impl Settings {
         Self {
             service_time,
             slowdown: 1.0,
+            discipline: Discipline::Fifo,
             workers: None,
             queue: None,
+            abandoned: Abandoned::Cancel,
+            capacity: 1.0,
             errors: Errors::at_rate(0.0),
             cold_start: None,
             hung: false,
@@ -62,10 +76,34 @@ impl Settings {
             up: true,
         }
     }
+
+    pub(super) fn is_cold_at_start(&self) -> bool {
+        self.cold_start.is_some_and(|cold| cold.at_start)
+    }
+
+    /// What the station has to know of them.
+    pub(super) fn rules(&self) -> Rules {
+        let Settings { discipline, workers, queue, capacity, paused, .. } = *self;
+        Rules { discipline, workers, queue, speed: if paused { 0.0 } else { capacity } }
+    }
+}
+
+/// What becomes of a request whose caller has left. Servers differ: some are told, some look
+/// before they begin, and some find out when they write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Abandoned {
+    /// It is given up, in the queue or at work.
+    #[default]
+    Cancel,
+    /// It is taken out of the queue; once begun, its work is finished.
+    Dequeue,
+    /// It is served like any other.
+    Serve,
 }
 
 /// Work that fails.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Errors {
     /// Probability that the work on a request ends in an error, 0 to 1.
     pub rate: f64,
@@ -74,13 +112,32 @@ pub struct Errors {
     /// How long failing takes; as long as succeeding if `None`. An instance that fails fast looks
     /// idle to whoever counts requests in flight.
     pub time: Option<ServiceTime>,
+    /// Which requests it happens to; all if `None`.
+    pub only: Option<Arc<Only>>,
 }
 
 impl Errors {
     /// 500 at this rate, after the whole work.
     pub fn at_rate(rate: f64) -> Self {
-        Self { rate, status: StatusCode::INTERNAL_SERVER_ERROR, time: None }
+        Self { rate, status: StatusCode::INTERNAL_SERVER_ERROR, time: None, only: None }
     }
+
+    /// True when a request like this can end in one.
+    pub(super) fn can_hit(&self, method: &Method, path: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| {
+            only.method.as_ref().is_none_or(|wanted| wanted == method)
+                && only.path.as_ref().is_none_or(|wanted| path.starts_with(wanted.as_str()))
+        })
+    }
+}
+
+/// Some requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Only {
+    /// With this method.
+    pub method: Option<Method>,
+    /// Whose path begins like this.
+    pub path: Option<String>,
 }
 
 impl fmt::Display for Errors {
@@ -89,10 +146,12 @@ impl fmt::Display for Errors {
         if self.status != StatusCode::INTERNAL_SERVER_ERROR {
             write!(f, " with {}", self.status.as_u16())?;
         }
-        match self.time {
-            Some(time) => write!(f, " after {time}"),
-            None => Ok(()),
+        if let Some(time) = &self.time {
+            write!(f, " after {time}")?;
         }
+        let Some(only) = &self.only else { return Ok(()) };
+        let words = only.method.iter().map(Method::as_str).chain(only.path.as_deref());
+        write!(f, " of {}", words.collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -103,6 +162,8 @@ pub struct ColdStart {
     pub factor: f64,
     /// The time after which the factor has fallen to 1, in a straight line.
     pub over: Duration,
+    /// An instance that is there when the run begins is cold too, not only one that starts later.
+    pub at_start: bool,
 }
 
 impl ColdStart {
@@ -122,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_cold_start_warms_up_in_a_straight_line() {
-        let cold = ColdStart { factor: 5.0, over: Duration::from_secs(10) };
+        let cold = ColdStart { factor: 5.0, over: Duration::from_secs(10), at_start: false };
         let at = |secs| cold.factor_at(Duration::from_secs(secs));
         assert_eq!([at(0), at(5), at(10), at(11)], [5.0, 3.0, 1.0, 1.0]);
     }
@@ -132,7 +193,11 @@ mod tests {
         let plain = Errors::at_rate(0.5);
         assert_eq!(plain.to_string(), "errors: 50 %");
         let time = Some(ServiceTime::Constant(Duration::from_millis(1)));
-        let fast = Errors { status: StatusCode::SERVICE_UNAVAILABLE, time, ..plain };
+        let fast = Errors { status: StatusCode::SERVICE_UNAVAILABLE, time, ..plain.clone() };
         assert_eq!(fast.to_string(), "errors: 50 % with 503 after constant 1ms");
+        let only = Only { method: Some(Method::POST), path: Some("/pay".to_owned()) };
+        let some = Errors { only: Some(Arc::new(only)), ..plain };
+        assert_eq!(some.to_string(), "errors: 50 % of POST /pay");
+        assert!(some.can_hit(&Method::POST, "/pay/1") && !some.can_hit(&Method::GET, "/pay"));
     }
 }

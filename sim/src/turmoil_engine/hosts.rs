@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::HeaderName;
-use loadgen::{Sample, SleepPacer};
+use loadgen::{Outcome, Plan, Sample, SleepPacer};
 use proxy::config::EndpointAddr;
 use proxy::seam::Accept;
 use turmoil::net::{TcpListener, TcpStream};
@@ -64,29 +66,64 @@ pub(super) fn add_client(
     samples: Rc<RefCell<Vec<Sample>>>,
     trace: Trace,
 ) {
-    let address = format!("{SIDECARS}:{FIRST_SIDECAR_PORT}");
+    let clients: Vec<_> = (0..load.clients).map(|number| client(load, number)).collect();
+    let mix = load.mix.clone();
+    sim.client(CLIENT, async move {
+        let clients = clients.into_iter().map(|(plan, options)| {
+            let connect = tower::service_fn(|addr: String| TcpStream::connect(addr));
+            let (samples, trace, mix) = (&samples, &trace, &mix);
+            async move {
+                let mut observer = |sample: &Sample| {
+                    let sample = &judged(*sample, mix.deadline_of(sample.index));
+                    let Sample { index, planned, sent, finished, outcome, status, .. } = sample;
+                    let outcome = outcome.name();
+                    trace.add(format_args!(
+                        "client {index} {planned:?} {sent:?} {finished:?} {outcome} {status:?}"
+                    ));
+                    samples.borrow_mut().push(*sample);
+                };
+                let never = std::future::pending();
+                loadgen::run(plan, options, connect, SleepPacer, never, &mut observer).await;
+            }
+        });
+        join_all(clients).await;
+        Ok(())
+    });
+}
+
+/// What the client with this number, from 0, does: its part of the plan, through its own sidecar.
+fn client(load: &LoadSpec, number: usize) -> (Plan, loadgen::Options) {
+    // `MOST_SIDECARS` are checked before.
+    let address = format!("{SIDECARS}:{}", usize::from(FIRST_SIDECAR_PORT) + number);
     let mut options = loadgen::Options::new(load.mix.target_of(0).clone(), address.as_str());
     (options.seed, options.mix) = load.mix.at(&address);
     options.deadline = load.deadline;
     options.timeout = load.timeout;
-    options.max_connections = load.max_connections;
+    // The first ones have one more, where they cannot have the same.
+    let part = load.max_connections / load.clients;
+    let rest = load.max_connections % load.clients;
+    options.max_connections = (part + usize::from(number < rest)).max(1);
     options.drain = drain(load);
     options.index_header = Some(HeaderName::from_static(INDEX_HEADER));
-    let plan = load.plan.clone();
-    sim.client(CLIENT, async move {
-        let connect = tower::service_fn(|addr: String| TcpStream::connect(addr));
-        let mut observer = |sample: &Sample| {
-            let Sample { index, planned, sent, finished, outcome, status, .. } = sample;
-            let outcome = outcome.name();
-            trace.add(format_args!(
-                "client {index} {planned:?} {sent:?} {finished:?} {outcome} {status:?}"
-            ));
-            samples.borrow_mut().push(*sample);
-        };
-        let never = std::future::pending();
-        loadgen::run(plan, options, connect, SleepPacer, never, &mut observer).await;
-        Ok(())
-    });
+    let plan = match load.clients {
+        1 => load.plan.clone(),
+        clients => load.plan.share(number as u64, clients as u64),
+    };
+    (plan, options)
+}
+
+/// A sample by the deadline that its request has of its own, which takes the place of the common
+/// one.
+fn judged(sample: Sample, own: Option<Duration>) -> Sample {
+    let Some(own) = own else { return sample };
+    match sample.outcome {
+        Outcome::Ok | Outcome::Late => {
+            let in_time = sample.response_time() <= own;
+            let outcome = if in_time { Outcome::Ok } else { Outcome::Late };
+            Sample { outcome, ..sample }
+        }
+        _ => sample,
+    }
 }
 
 /// turmoil's listener behind the proxy's seam.

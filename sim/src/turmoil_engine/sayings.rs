@@ -26,24 +26,24 @@ pub(super) async fn about<T>(index: Option<u64>, answer: impl Future<Output = T>
     }
 }
 
-/// Listens to the sidecar with this place in the list of all; `members` are the places of the
-/// backends that it calls.
+/// Listens to the sidecar with this place in the list of all; `backend_at` says which backend has a
+/// place in it.
 pub(super) fn listen(
     sayings: Shared<Saying>,
     sidecar: usize,
-    members: Vec<usize>,
+    backend_at: impl Fn(EndpointRef) -> Option<usize> + Send + Sync + 'static,
     clock: Clock,
 ) -> Tap {
     Arc::new(move |_, event: &Event| {
-        let Some(said) = said(event, &members) else { return };
+        let Some(said) = said(event, &backend_at) else { return };
         let Ok(index) = INDEX.try_with(|index| *index) else { return };
         let saying = Saying { index, sidecar, at: clock.elapsed(), said };
         sayings.lock().unwrap_or_else(PoisonError::into_inner).push(saying);
     })
 }
 
-fn said(event: &Event, members: &[usize]) -> Option<Said> {
-    let place = |at: &EndpointRef| members.get(at.endpoint.0).copied();
+fn said(event: &Event, backend_at: &impl Fn(EndpointRef) -> Option<usize>) -> Option<Said> {
+    let place = |at: &EndpointRef| backend_at(*at);
     Some(match event {
         Event::AttemptStarted { at, kind } => {
             Said::Placed { backend: place(at)?, kind: kind.name() }

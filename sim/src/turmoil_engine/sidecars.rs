@@ -7,7 +7,7 @@
 mod rest;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::HeaderValue;
@@ -15,28 +15,30 @@ use hyper::body::Incoming;
 use proxy::config::{
     ClusterConfig, EndpointAddr, EndpointConfig, ListenerConfig, Name, RouteConfig,
 };
+use proxy::headers::FLAGS;
 use proxy::listener::{self, Peer, serve};
 use proxy::rng::stream;
-use proxy::seam::{BoxedIo, Dialer, dialer};
-use proxy::stack::{FLAGS_HEADER, ResponseBody};
+use proxy::stack::ResponseBody;
 use proxy::telemetry::event::AttemptKind;
-use proxy::telemetry::{Tap, TelemetryParts, TimelineOptions, TracingOptions};
+use proxy::telemetry::{EndpointRef, Tap, TelemetryParts, TimelineOptions, TracingOptions};
 use proxy::{Config, Stack};
 use rand::Rng as _;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use turmoil::net::TcpStream;
 
-use super::hosts::{CLIENT, FIRST_SIDECAR_PORT, SIDECARS, Socket, address, backend_address};
+use super::hosts::{FIRST_SIDECAR_PORT, SIDECARS, Socket, address, backend_address};
+use super::wall_clock::SkewedClock;
+use super::ways::{Ways, simulated_dialer};
 use super::{Shared, sayings, take};
-use crate::backend::index_of;
+use crate::backend::Asked;
 use crate::call::Call;
 use crate::clock::Clock;
-use crate::fault::{FaultKind, LinkId};
-use crate::link::Schedule;
-use crate::link::wire::Link;
+use crate::fault::LinkId;
+use crate::push::{Push, PushKind};
 use crate::world::{
-    BackendSpec, EndpointSpec, Flagged, Saying, SidecarBooks, SidecarEvent, SimError, WorldSpec,
+    BackendSpec, CallSpec, EndpointSpec, Flagged, Saying, SidecarBooks, SidecarEvent, SidecarSpec,
+    SimError, WorldSpec,
 };
 
 pub(super) const MOST_SIDECARS: usize = (u16::MAX - FIRST_SIDECAR_PORT) as usize;
@@ -61,32 +63,44 @@ struct Sidecar {
     caller: Option<usize>,
     /// The called service's place.
     service: usize,
-    /// The places of the called service's backends.
-    members: Vec<usize>,
+    /// The places of the called service's backends, by their addresses.
+    members: BTreeMap<String, usize>,
     listener: ListenerConfig,
-    config: Config,
+    /// What it has been told so far.
+    told: Arc<Mutex<Told>>,
+    /// What it is told while it runs. It takes note by itself, because its clock is its host's.
+    pushes: mpsc::UnboundedSender<Config>,
+    inbox: Arc<Mutex<Option<mpsc::UnboundedReceiver<Config>>>>,
     seed: u64,
-    /// The run's, from which its links draw.
-    run_seed: u64,
-    /// The links of its endpoints on which something goes wrong, by their addresses.
-    disturbed: BTreeMap<String, Disturbed>,
+    /// To its endpoints.
+    ways: Ways,
+    /// What its host believes the time to be.
+    wall_clock: SkewedClock,
     /// Made when its host starts, because its clock is the host's.
     stack: Arc<OnceLock<Arc<Stack>>>,
 }
 
-/// A link before its clock runs.
-#[derive(Clone)]
-struct Disturbed {
-    schedule: Schedule,
-    name: String,
+/// What a control plane has told a sidecar.
+struct Told {
+    service: Name,
+    sidecar: SidecarSpec,
+    /// The service's instances, and whether the sidecar is to know of them.
+    instances: Vec<Instance>,
 }
 
-/// Who calls what: the client, then each call of each instance.
+struct Instance {
+    /// Its place among all backends.
+    backend: usize,
+    endpoint: EndpointConfig,
+    is_listed: bool,
+}
+
+/// Who calls what: the clients, then each call of each instance.
 fn pairs(spec: &WorldSpec) -> impl Iterator<Item = (Option<usize>, usize)> {
     let of_backends = spec.services_of_backends().enumerate().flat_map(|(backend, service)| {
-        spec.services[service].calls.iter().map(move |called| (Some(backend), *called))
+        spec.services[service].called().into_iter().map(move |called| (Some(backend), called))
     });
-    std::iter::once((None, 0)).chain(of_backends)
+    std::iter::repeat_n((None, 0), spec.load.clients).chain(of_backends)
 }
 
 /// The ways from sidecars to the instances that they call.
@@ -105,8 +119,8 @@ pub(super) fn count(spec: &WorldSpec) -> usize {
 
 impl Sidecars {
     pub(super) fn new(spec: &WorldSpec) -> Result<Self, SimError> {
-        let new = |((caller, service), port)| Sidecar::new(spec, caller, service, port);
-        let all = pairs(spec).zip(FIRST_SIDECAR_PORT..).map(new).collect::<Result<_, _>>()?;
+        let new = |((caller, service), place)| Sidecar::new(spec, caller, service, place);
+        let all = pairs(spec).zip(0..).map(new).collect::<Result<_, _>>()?;
         let name = |(place, backend): (usize, &BackendSpec)| {
             Ok((backend_address(place)?.to_string(), backend.name.clone()))
         };
@@ -121,21 +135,24 @@ impl Sidecars {
         spec: &WorldSpec,
         backend: usize,
         service: usize,
-    ) -> Result<Vec<Call>, SimError> {
-        let first = self.all.iter().position(|sidecar| sidecar.caller == Some(backend));
-        let calls = spec.services[service].calls.iter().zip(first.unwrap_or_default()..);
-        calls
-            .map(|(called, place)| {
-                let name = &spec.services[*called].name;
-                let impossible =
-                    |_| SimError::Impossible(format!("`{name}` is not a service's name"));
-                Ok(Call {
-                    dialer: simulated_dialer(),
-                    sidecar: address(SIDECARS, FIRST_SIDECAR_PORT, place)?,
-                    service: HeaderValue::from_str(name).map_err(impossible)?,
-                })
+    ) -> Result<Vec<Vec<Call>>, SimError> {
+        let call = |call: &CallSpec| {
+            let is_for = |sidecar: &Sidecar| {
+                (sidecar.caller, sidecar.service) == (Some(backend), call.service)
+            };
+            let place = self.all.iter().position(is_for).unwrap_or_default();
+            let name = &spec.services[call.service].name;
+            let impossible = |_| SimError::Impossible(format!("`{name}` is not a service's name"));
+            Ok(Call {
+                dialer: simulated_dialer(),
+                sidecar: address(SIDECARS, FIRST_SIDECAR_PORT, place)?,
+                service: HeaderValue::from_str(name).map_err(impossible)?,
+                spec: call.clone(),
+                made: Arc::default(),
             })
-            .collect()
+        };
+        let groups = spec.services[service].calls.iter();
+        groups.map(|group| group.iter().map(call).collect()).collect()
     }
 
     /// Adds the host of all of them.
@@ -151,11 +168,11 @@ impl Sidecars {
                 let mut running = tokio::task::JoinSet::new();
                 for (place, sidecar) in all.into_iter().enumerate() {
                     let socket = Socket::bind(sidecar.listener.listen.port()).await?;
-                    let members = sidecar.members.clone();
-                    let tap = sayings::listen(sayings.clone(), place, members, clock);
+                    let backend_at = sidecar.backends_by_place();
+                    let tap = sayings::listen(sayings.clone(), place, backend_at, clock);
                     // What instances get from their sidecars, they turn into answers of their own.
                     let (flagged, budget) = (flagged.clone(), budget.clone());
-                    let notes = Notes { clock, flagged, budget };
+                    let notes = Notes { clock, flagged, budget: (place == 0).then_some(budget) };
                     let notes = sidecar.caller.is_none().then_some(notes);
                     running.spawn(sidecar.serve(socket, tap, notes));
                 }
@@ -165,6 +182,18 @@ impl Sidecars {
                 Ok(())
             }
         });
+    }
+
+    /// Makes the wall clock of an instance's sidecars wrong by so many milliseconds.
+    pub(super) fn skew(&self, caller: usize, millis: i64) {
+        let its = self.all.iter().filter(|sidecar| sidecar.caller == Some(caller));
+        its.for_each(|sidecar| sidecar.wall_clock.skew(millis));
+    }
+
+    /// Tells those that `push` is for.
+    pub(super) fn push(&self, push: &Push) {
+        let meant = self.all.iter().filter(|sidecar| push.to.reaches(sidecar.caller));
+        meant.for_each(|sidecar| sidecar.push(&push.kind));
     }
 
     /// What they say they did.
@@ -204,26 +233,28 @@ impl Sidecars {
     }
 }
 
-/// What is noted of the answers of the client's sidecar.
+/// What is noted of the answers of a client's sidecar.
 #[derive(Clone)]
 struct Notes {
     clock: Clock,
     flagged: Shared<Flagged>,
-    budget: Shared<(u64, u64)>,
+    /// Only of the first client's: sums of budgets say nothing.
+    budget: Option<Shared<(u64, u64)>>,
 }
 
 impl Notes {
     /// An answer is about to be sent.
     fn take(&self, index: Option<u64>, stack: &Stack, response: &http::Response<ResponseBody>) {
         let at = self.clock.elapsed();
-        let flags = response.headers().get(&FLAGS_HEADER).and_then(|f| f.to_str().ok());
+        let flags = response.headers().get(&FLAGS).and_then(|f| f.to_str().ok());
         if let Some(flags) = flags {
             let note = Flagged { index, at, flags: flags.to_owned() };
             self.flagged.lock().unwrap_or_else(PoisonError::into_inner).push(note);
         }
-        let Some(cluster) = stack.clusters().first() else { return };
+        let clusters = stack.clusters();
+        let (Some(cluster), Some(budget)) = (clusters.first(), &self.budget) else { return };
         let now = (at.as_secs(), cluster.retry_balance());
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
         match budget.last_mut() {
             Some(last) if last.0 == now.0 => *last = now,
             _ => budget.push(now),
@@ -236,70 +267,87 @@ impl Sidecar {
         spec: &WorldSpec,
         caller: Option<usize>,
         service: usize,
-        port: u16,
+        place: u16,
     ) -> Result<Self, SimError> {
-        let name = || Name::from(spec.services[service].name.as_str());
-        let listener = ListenerConfig::new("outbound", ([0, 0, 0, 0], port).into());
-        let all = spec.backends().zip(spec.services_of_backends()).enumerate();
-        let (members, called): (Vec<_>, Vec<_>) =
-            all.filter(|(_, (_, of))| *of == service).map(|(at, (of, _))| (at, of)).unzip();
-        let endpoints = members.iter().zip(called);
-        let endpoints = endpoints
-            .map(|(place, backend)| Ok(endpoint(backend_address(*place)?, &backend.endpoint)))
-            .collect::<Result<_, SimError>>()?;
-        let cluster = ClusterConfig { name: name(), endpoints, ..spec.sidecar.cluster.clone() };
-        let config = Config {
-            seed: Some(spec.seed),
-            workers: None,
-            drain_timeout: Duration::ZERO,
-            admin: None,
-            access_log: None,
-            tracing: TracingOptions::default(),
-            timeline: TimelineOptions::default(),
-            as_read: String::new(),
-            listeners: vec![listener.clone()],
-            clusters: vec![cluster],
-            routes: vec![RouteConfig { cluster: name(), ..spec.sidecar.route.clone() }],
-        };
+        let listen = ([0, 0, 0, 0], FIRST_SIDECAR_PORT + place).into();
+        let listener = ListenerConfig { listen, ..spec.sidecar.listener.clone() };
+        let backends = spec.backends().zip(spec.services_of_backends()).enumerate();
+        let instances = backends
+            .filter(|(_, (_, of))| *of == service)
+            .map(|(place, (backend, _))| {
+                let endpoint = endpoint(backend_address(place)?, &backend.endpoint);
+                Ok(Instance { backend: place, endpoint, is_listed: backend.listed })
+            })
+            .collect::<Result<Vec<_>, SimError>>()?;
+        let member = |of: &Instance| (of.endpoint.address.to_string(), of.backend);
+        let members = instances.iter().map(member).collect();
+        let name = Name::from(spec.services[service].name.as_str());
+        let told = Told { service: name, sidecar: spec.sidecar.clone(), instances };
         let seed = match caller {
-            None => spec.seed,
+            None if place == 0 => spec.seed,
             // Two sidecars of one seed must not make the same choices at the same time.
+            None => stream(spec.seed, &format!("sidecar/client-{place}")).next_u64(),
             Some(place) => stream(spec.seed, &format!("sidecar/{place}/{service}")).next_u64(),
         };
-        let disturbed = disturbed(spec, caller)?;
-        let (run_seed, stack) = (spec.seed, Arc::default());
-        Ok(Self { caller, service, members, listener, config, seed, run_seed, disturbed, stack })
+        let ways = Ways::of(spec, caller)?;
+        let (pushes, inbox) = mpsc::unbounded_channel();
+        Ok(Self {
+            caller,
+            service,
+            members,
+            listener,
+            told: Arc::new(Mutex::new(told)),
+            pushes,
+            inbox: Arc::new(Mutex::new(Some(inbox))),
+            seed,
+            ways,
+            wall_clock: SkewedClock::default(),
+            stack: Arc::default(),
+        })
+    }
+
+    /// The configuration that it should have by now.
+    fn config(&self) -> Config {
+        lock(&self.told).config(&self.listener, self.seed)
+    }
+
+    /// Tells it something.
+    fn push(&self, kind: &PushKind) {
+        let mut told = lock(&self.told);
+        if kind.backend().is_some_and(|place| told.instance(place).is_none()) {
+            return;
+        }
+        told.heed(kind);
+        let mut config = told.config(&self.listener, self.seed);
+        if matches!(kind, PushKind::Break) {
+            config.routes.iter_mut().for_each(|route| route.cluster = "nowhere".into());
+        }
+        // One that is over needs no telling.
+        let _ = self.pushes.send(config);
+    }
+
+    /// Which backend has a place in its arrays at the moment.
+    fn backends_by_place(&self) -> impl Fn(EndpointRef) -> Option<usize> + Send + Sync + 'static {
+        // Weak, or what it says would keep it for ever.
+        let (stack, members) = (Arc::downgrade(&self.stack), self.members.clone());
+        move |at| {
+            let stack = stack.upgrade()?;
+            let address = stack.get()?.telemetry().endpoint_address(at);
+            members.get(&*address).copied()
+        }
     }
 
     /// Made at the first call; `tap` hears what it says.
     fn stack(&self, tap: Tap) -> Arc<Stack> {
-        let start = Instant::now().into_std();
-        let parts = TelemetryParts { tap: Some(tap), ..TelemetryParts::starting(start) };
-        let new = || Stack::with_telemetry(&self.config, self.seed, self.dialer(), parts);
-        self.stack.get_or_init(new).clone()
-    }
-
-    /// Its way to its endpoints: nothing lies between where nothing ever goes wrong.
-    fn dialer(&self) -> Dialer {
-        if self.disturbed.is_empty() {
-            return simulated_dialer();
-        }
-        let clock = Clock::start();
-        let link = |(addr, Disturbed { schedule, name }): (&String, &Disturbed)| {
-            let link = Link::new(schedule.clone(), clock, (self.run_seed, name));
-            (addr.clone(), Arc::new(link))
+        let new = || {
+            let parts = TelemetryParts {
+                tap: Some(tap),
+                wall_clock: self.wall_clock.clone().started(),
+                ..TelemetryParts::starting(Instant::now().into_std())
+            };
+            Stack::with_telemetry(&self.config(), self.seed, self.ways.dialer(), parts)
         };
-        let links: Arc<BTreeMap<_, _>> = Arc::new(self.disturbed.iter().map(link).collect());
-        dialer(move |addr: EndpointAddr| {
-            let link = links.get(addr.as_str()).cloned();
-            async move {
-                let connect = || TcpStream::connect(addr.as_str());
-                match link {
-                    Some(link) => link.connect(connect).await,
-                    None => Ok(Box::new(connect().await?) as BoxedIo),
-                }
-            }
-        })
+        self.stack.get_or_init(new).clone()
     }
 
     /// Serves on `socket` until dropped; takes notes of the answers, if there are to be any.
@@ -313,10 +361,12 @@ impl Sidecar {
         let stats = stack.telemetry().listener(self.listener.name.as_str());
         let mut tending = tokio::task::JoinSet::new();
         tending.spawn(stack.clone().tend());
+        let inbox = lock(&self.inbox).take();
+        tending.spawn(heed_pushes(stack.clone(), inbox));
         let answer = move |peer: Peer, request: http::Request<Incoming>| {
             let (stack, notes) = (stack.clone(), notes.clone());
             async move {
-                let index = index_of(request.headers());
+                let index = Asked::of(request.headers()).index;
                 let response = sayings::about(index, stack.clone().call(peer, request)).await;
                 if let Some(notes) = notes {
                     notes.take(index, &stack, &response);
@@ -342,7 +392,7 @@ impl Sidecar {
                 at: moment.at,
                 until: None,
                 kind: moment.what.name(),
-                target: target.unwrap_or(&moment.cluster).to_owned(),
+                target: target.or(moment.cluster.as_deref()).unwrap_or("sidecar").to_owned(),
                 detail: moment.what.detail(),
             }
         });
@@ -356,9 +406,14 @@ impl Sidecar {
         let Some(stack) = self.stack.get() else { return books };
         let conservation = stack.telemetry().conservation();
         let attempts = conservation.attempts();
+        let placed = |instance: &Instance| {
+            let address = instance.endpoint.address.as_str();
+            let rows = conservation.endpoints.iter().filter(|row| *row.endpoint == *address);
+            rows.map(|row| row.totals.started()).sum()
+        };
         SidecarBooks {
             requests: conservation.requests.received,
-            placed: conservation.endpoints.iter().map(|row| row.totals.started()).collect(),
+            placed: lock(&self.told).instances.iter().map(placed).collect(),
             retries: attempts.of_kind(AttemptKind::Retry),
             hedges: attempts.of_kind(AttemptKind::Hedge),
             most_ejected: self.most_ejected(),
@@ -368,28 +423,60 @@ impl Sidecar {
     }
 }
 
-/// The links of a caller's sidecar on which something goes wrong.
-fn disturbed(
-    spec: &WorldSpec,
-    caller: Option<usize>,
-) -> Result<BTreeMap<String, Disturbed>, SimError> {
-    let names: Vec<_> = spec.backends().map(|backend| backend.name.as_str()).collect();
-    let whose = caller.map_or(CLIENT, |place| names[place]);
-    let mut faults: BTreeMap<usize, Vec<_>> = BTreeMap::new();
-    for fault in &spec.faults {
-        if let FaultKind::Link(link, kind) = fault.kind
-            && link.caller == caller
-        {
-            let window = fault.at..fault.until.unwrap_or(Duration::MAX);
-            faults.entry(link.instance).or_default().push((window, kind));
+impl Told {
+    fn instance(&mut self, backend: usize) -> Option<&mut Instance> {
+        self.instances.iter_mut().find(|instance| instance.backend == backend)
+    }
+
+    fn heed(&mut self, kind: &PushKind) {
+        if let PushKind::Configure(sidecar) = kind {
+            self.sidecar = SidecarSpec::clone(sidecar);
+        }
+        let Some(instance) = kind.backend().and_then(|place| self.instance(place)) else { return };
+        match kind {
+            PushKind::List(_) => {
+                instance.is_listed = true;
+                instance.endpoint.draining = false;
+            }
+            PushKind::Drain(_) => instance.endpoint.draining = true,
+            PushKind::Unlist(_) => instance.is_listed = false,
+            PushKind::Configure(_) | PushKind::Break => {}
         }
     }
-    let links = faults.into_iter().map(|(place, faults)| {
-        let schedule = Schedule::new(spec.link_latency, faults);
-        let name = format!("{whose}/{}", names[place]);
-        Ok((backend_address(place)?.to_string(), Disturbed { schedule, name }))
-    });
-    links.collect()
+
+    fn config(&self, listener: &ListenerConfig, seed: u64) -> Config {
+        let listed = self.instances.iter().filter(|instance| instance.is_listed);
+        let endpoints = listed.map(|instance| instance.endpoint.clone()).collect();
+        let (name, cluster) = (self.service.clone(), self.sidecar.cluster.clone());
+        Config {
+            seed: Some(seed),
+            workers: None,
+            drain_timeout: Duration::ZERO,
+            admin: None,
+            access_log: None,
+            tracing: TracingOptions::default(),
+            timeline: TimelineOptions::default(),
+            listeners: vec![listener.clone()],
+            clusters: vec![ClusterConfig { name, endpoints, ..cluster }],
+            routes: vec![RouteConfig {
+                cluster: self.service.clone(),
+                ..self.sidecar.route.clone()
+            }],
+        }
+    }
+}
+
+/// Does what it is told, as long as somebody may tell it something.
+async fn heed_pushes(stack: Arc<Stack>, inbox: Option<mpsc::UnboundedReceiver<Config>>) {
+    let Some(mut inbox) = inbox else { return };
+    while let Some(config) = inbox.recv().await {
+        // What it refuses stands in its timeline.
+        let _ = stack.apply(config);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An instance as the sidecar's configuration has it.
@@ -402,8 +489,4 @@ fn endpoint(addr: EndpointAddr, spec: &EndpointSpec) -> EndpointConfig {
         labels: spec.labels.clone(),
         ..plain
     }
-}
-
-fn simulated_dialer() -> Dialer {
-    dialer(|addr: EndpointAddr| async move { TcpStream::connect(addr.as_str()).await })
 }

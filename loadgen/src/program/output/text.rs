@@ -66,7 +66,11 @@ fn asked(out: &mut String, record: &Record) {
     };
     let how_fast = match (&asked.stages, asked.rate_per_s) {
         (Some(stages), _) => format!("{stages} requests/s, {} arrivals{seed}", asked.arrivals),
-        (None, Some(rate)) => format!("{rate} requests/s, {} arrivals{seed}", asked.arrivals),
+        (None, Some(rate)) => {
+            // A rate that was worked out from times in a file has more digits than meaning.
+            let rate = if rate < 1.0 { rate } else { (rate * 1000.0).round() / 1000.0 };
+            format!("{rate} requests/s, {} arrivals{seed}", asked.arrivals)
+        }
         (None, None) => "closed loop".to_owned(),
     };
     let how_long = match (asked.duration_ns, asked.count) {

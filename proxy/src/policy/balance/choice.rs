@@ -5,15 +5,16 @@
 //! sidecars, or one with stale figures, from stampeding to whichever endpoint looks idle.
 //!
 //! A comparison of all must not be the slow part of a request at 300 endpoints. So costs are kept
-//! up to date as events come, not computed at the pick, and kept as `f32`'s bits in a flat array:
-//! those of non-negative numbers are ordered as the numbers are, and a minimum over integers is
-//! what the compiler vectorises.
+//! up to date as events come, not computed at the pick; they are kept as `f32`'s bits, because those
+//! of non-negative numbers are ordered as the numbers are and comparing integers is what compilers
+//! vectorise; and the least of each block of them is kept too, so that a pick looks at one number in
+//! sixteen and at the blocks that hold a least one.
 
 use std::fmt;
 
 use rand::{Rng, RngExt as _};
 use serde::de::{Error, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{EndpointId, two_distinct};
 use crate::policy::ready::ReadySet;
@@ -30,6 +31,15 @@ pub enum Choices {
 impl Choices {
     /// The most random ones that are compared: beyond it, draws cost more than looking at all.
     pub const MOST: u8 = 16;
+}
+
+impl Serialize for Choices {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Choices::Of(many) => serializer.serialize_u8(*many),
+            Choices::All => serializer.serialize_str("all"),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Choices {
@@ -62,19 +72,42 @@ impl Visitor<'_> for ChoicesVisitor {
     }
 }
 
+/// Endpoints in a block: the least of so many is found again, at each event, within a few
+/// instructions.
+const BLOCK: usize = 16;
+
+/// The cost of a place beyond the last endpoint: more than any number's bits.
+const NOBODY: i32 = i32::MAX;
+
 /// What each endpoint would cost if it were picked, in the unit of whoever sets it.
 #[derive(Clone, Debug)]
-pub(super) struct Costs(Vec<u32>);
+pub(super) struct Costs {
+    endpoints: usize,
+    blocks: Vec<[i32; BLOCK]>,
+    /// By block.
+    least: Vec<i32>,
+}
 
 impl Costs {
+    /// All are 0.
     pub(super) fn new(endpoints: usize) -> Self {
-        Self(vec![0; endpoints])
+        let mut blocks = vec![[0; BLOCK]; endpoints.div_ceil(BLOCK)];
+        blocks.as_flattened_mut()[endpoints..].fill(NOBODY);
+        let least = vec![0; blocks.len()];
+        Self { endpoints, blocks, least }
     }
 
     /// `cost` is 0 or more; it is kept with the 24 significant bits of an `f32`.
     pub(super) fn set(&mut self, endpoint: EndpointId, cost: f64) {
         assert!(cost >= 0.0, "a cost is a number, and not negative");
-        self.0[endpoint.0] = (cost as f32).to_bits();
+        let block = &mut self.blocks[endpoint.0 / BLOCK];
+        // The sign's bit is not set: the bits are as a signed number what they are as another.
+        block[endpoint.0 % BLOCK] = (cost as f32).to_bits().cast_signed();
+        self.least[endpoint.0 / BLOCK] = block.iter().copied().fold(NOBODY, i32::min);
+    }
+
+    fn get(&self, endpoint: EndpointId) -> i32 {
+        self.blocks[endpoint.0 / BLOCK][endpoint.0 % BLOCK]
     }
 
     /// The one of least cost among as many of `ready` as `choices` says; a draw among equals.
@@ -88,7 +121,7 @@ impl Costs {
             Choices::Of(2) => {
                 let (first, second) = two_distinct(ready, rng)?;
                 // The pair is in random order, so a tie is broken at random.
-                Some(if self.0[second.0] < self.0[first.0] { second } else { first })
+                Some(if self.get(second) < self.get(first) { second } else { first })
             }
             Choices::Of(many) if usize::from(many) < ready.len() => {
                 let mut drawn = [EndpointId(0); Choices::MOST as usize];
@@ -96,32 +129,51 @@ impl Costs {
                 draw_distinct(ready.as_slice(), drawn, rng);
                 self.least_of(drawn, rng)
             }
-            _ if ready.len() == self.0.len() => {
-                nth_least(self.0.iter().copied(), rng).map(EndpointId)
-            }
+            _ if ready.len() == self.endpoints => self.least_of_all(rng),
             _ => self.least_of(ready.as_slice(), rng),
         }
     }
 
+    /// The same as [`Costs::least_of`] all, in their order.
+    fn least_of_all(&self, rng: &mut dyn Rng) -> Option<EndpointId> {
+        let least = self.least.iter().copied().min()?;
+        let ties_in = |block: &[i32; BLOCK]| block.iter().map(|c| u32::from(*c == least)).sum();
+        let holding = || (0..self.blocks.len()).filter(|&number| self.least[number] == least);
+        let ties: u32 = holding().map(|number| ties_in(&self.blocks[number])).sum();
+        let mut skip = one_of(ties, rng);
+        for number in holding() {
+            let block = &self.blocks[number];
+            let ties: u32 = ties_in(block);
+            if skip < ties {
+                let place = nth(block.iter().copied(), least, skip)?;
+                return Some(EndpointId(number * BLOCK + place));
+            }
+            skip -= ties;
+        }
+        None
+    }
+
     fn least_of(&self, list: &[EndpointId], rng: &mut dyn Rng) -> Option<EndpointId> {
-        let costs = list.iter().map(|endpoint| self.0[endpoint.0]);
-        nth_least(costs, rng).map(|place| list[place])
+        // Passes with nothing but arithmetic in them are faster than one with a draw at every tie.
+        let costs = || list.iter().map(|endpoint| self.get(*endpoint));
+        let least = costs().min()?;
+        let ties = costs().map(|cost| u32::from(cost == least)).sum();
+        let place = nth(costs(), least, one_of(ties, rng))?;
+        Some(list[place])
     }
 }
 
-/// The place of a least one of `costs`, each of them equally likely.
-fn nth_least(costs: impl Iterator<Item = u32> + Clone, rng: &mut dyn Rng) -> Option<usize> {
-    // Passes with nothing but arithmetic in them are faster than one with a draw at every tie.
-    let least = costs.clone().min()?;
-    let ties = costs.clone().map(|cost| u32::from(cost == least)).sum::<u32>();
-    let mut skip = if ties == 1 { 0 } else { rng.random_range(0..ties) };
-    costs.enumerate().find_map(|(place, cost)| match (cost == least, skip) {
-        (true, 0) => Some(place),
-        (true, _) => {
-            skip -= 1;
-            None
-        }
-        (false, _) => None,
+/// One of so many, each of them equally likely. Draws nothing where there is nothing to draw.
+fn one_of(ties: u32, rng: &mut dyn Rng) -> u32 {
+    if ties == 1 { 0 } else { rng.random_range(0..ties) }
+}
+
+/// The place of the cost that equals `least` after so many others.
+fn nth(mut costs: impl Iterator<Item = i32>, least: i32, mut skip: u32) -> Option<usize> {
+    costs.position(|cost| {
+        let is_it = cost == least && skip == 0;
+        skip -= u32::from(cost == least && skip > 0);
+        is_it
     })
 }
 
@@ -139,6 +191,8 @@ pub(super) fn draw_distinct(list: &[EndpointId], drawn: &mut [EndpointId], rng: 
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
     use super::*;
     use crate::rng::stream;
@@ -192,6 +246,28 @@ mod tests {
         for (choices, low, high) in [(Choices::All, 900, 1100), (Choices::Of(4), 900, 1100)] {
             let ties = picks(&without, choices, &mut rng);
             assert!([2, 3, 5].iter().all(|i| (low..high).contains(&ties[*i])), "{ties:?}");
+        }
+    }
+
+    proptest! {
+        /// The blocks are a shorter way to the same pick, with the same draws.
+        #[test]
+        fn blocks_change_no_pick(
+            costs in prop::collection::vec(0..4u8, 1..100),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0..4u8), 0..50),
+            seed in any::<u64>(),
+        ) {
+            let mut kept = Costs::new(costs.len());
+            for (place, cost) in costs.iter().enumerate() {
+                kept.set(EndpointId(place), f64::from(*cost));
+            }
+            let list: Vec<_> = (0..costs.len()).map(EndpointId).collect();
+            let (mut one, mut other) = (stream(seed, "test"), stream(seed, "test"));
+            for (place, cost) in changes {
+                kept.set(EndpointId(place.index(costs.len())), f64::from(cost));
+                prop_assert_eq!(kept.least_of_all(&mut one), kept.least_of(&list, &mut other));
+            }
+            prop_assert_eq!(one.random::<u64>(), other.random::<u64>());
         }
     }
 }

@@ -46,7 +46,7 @@ impl Bounded {
     /// Requests in flight per unit of weight that an endpoint may have *before* one more is
     /// placed. Some member of `ready` is always below it: if all had their fair share of the
     /// requests in flight and the new one, rounded up, they would have one more than there are.
-    pub(super) fn limit(&self, ready: &ReadySet) -> f64 {
+    fn limit(&self, ready: &ReadySet) -> f64 {
         if self.slack.is_infinite() {
             return f64::INFINITY;
         }
@@ -58,8 +58,22 @@ impl Bounded {
         (1.0 + self.slack) * (self.in_flight.total as f64 + 1.0) / weight as f64
     }
 
+    /// The first of `order` from `start` on, and around to it, that is ready and has room.
+    pub(super) fn walk<T>(
+        &self,
+        order: &[T],
+        start: usize,
+        endpoint: impl Fn(&T) -> EndpointId,
+        ready: &ReadySet,
+    ) -> Option<EndpointId> {
+        let limit = self.limit(ready);
+        let (before, after) = order.split_at(start);
+        let mut walk = after.iter().chain(before).map(endpoint);
+        walk.find(|endpoint| ready.contains(*endpoint) && self.has_room(*endpoint, limit))
+    }
+
     /// True when `endpoint` may be given one more.
-    pub(super) fn has_room(&self, endpoint: EndpointId, limit: f64) -> bool {
+    fn has_room(&self, endpoint: EndpointId, limit: f64) -> bool {
         // Not ceil(limit · weight) > count: the same, without a call.
         f64::from(self.in_flight.get(endpoint)) < limit * f64::from(self.weights[endpoint.0])
     }

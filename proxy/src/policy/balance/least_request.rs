@@ -21,16 +21,18 @@
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::choice::Costs;
 use super::penalty::Penalties;
-use super::{Balancer, Choices, EndpointId, EndpointLoad, InFlight, LoadEvent, Member, weights};
+use super::{
+    Balancer, Choices, EndpointId, EndpointLoad, InFlight, LoadEvent, Member, same, weights,
+};
 use crate::config::fields;
 use crate::policy::ready::ReadySet;
 
 /// Knobs of [`LeastRequest`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LeastRequestOptions {
     /// How many are compared. 2: the step from 1 to 2 is the one that pays, and many sidecars do
@@ -39,10 +41,12 @@ pub struct LeastRequestOptions {
     /// How long a failed request goes on counting as one in flight, decaying; `"0s"` for not at
     /// all. 5 s, which is what Linkerd lets a failure count as.
     #[serde(deserialize_with = "fields::duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub failure_hold: Duration,
     /// The longest `Retry-After` that is heeded. 300 s, Linkerd's: long enough for a restart, and
     /// a mistaken header does not take an endpoint away for a day.
     #[serde(deserialize_with = "fields::duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub max_retry_after: Duration,
 }
 
@@ -128,5 +132,14 @@ impl Balancer for LeastRequest {
     fn returned(&mut self, endpoint: EndpointId, _now: Instant) {
         self.penalties.forget(endpoint);
         self.weigh(endpoint, 0.0);
+    }
+
+    fn succeed(&mut self, old: Box<dyn Balancer>, keeps: &[bool], now: Instant) {
+        let old = same::<Self>(old);
+        self.in_flight.succeed(&old.in_flight, keeps);
+        self.penalties.succeed(&old.penalties, keeps);
+        for endpoint in (0..self.weights.len()).map(EndpointId) {
+            self.weigh(endpoint, self.penalties.requests(endpoint, now));
+        }
     }
 }

@@ -19,11 +19,12 @@
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::choice::Costs;
 use super::{
-    Balancer, Choices, EndpointId, EndpointLoad, InFlight, LoadEvent, Member, nanos, weights,
+    Balancer, Choices, EndpointId, EndpointLoad, InFlight, LoadEvent, Member, keep, nanos, same,
+    weights,
 };
 use crate::config::fields;
 use crate::policy::ready::ReadySet;
@@ -36,7 +37,7 @@ const NEW: f64 = 1.0 / 8.0;
 const UNKNOWN: f64 = 1e30;
 
 /// Knobs of [`LeastTime`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LeastTimeOptions {
     /// How many are compared. All, as nginx does; a few, such as 2, where many sidecars share the
@@ -45,14 +46,17 @@ pub struct LeastTimeOptions {
     /// How long an average is believed that nothing refreshes. 10 s, as peak EWMA's decay: a slow
     /// endpoint is asked six times a minute whether it still is.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub forget_after: Duration,
     /// The latency that a failure counts as, at the least. Linkerd's 5 s: longer than a caller is
     /// likely to wait.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub failure_latency: Duration,
     /// The longest `Retry-After` that is heeded. 300 s, Linkerd's: long enough for a restart, and
     /// a mistaken header does not take an endpoint away for a day.
     #[serde(deserialize_with = "fields::duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub max_retry_after: Duration,
 }
 
@@ -182,6 +186,14 @@ impl Balancer for LeastTime {
     fn returned(&mut self, endpoint: EndpointId, _now: Instant) {
         self.averages[endpoint.0] = None;
         self.weigh(endpoint);
+    }
+
+    fn succeed(&mut self, old: Box<dyn Balancer>, keeps: &[bool], _now: Instant) {
+        let old = same::<Self>(old);
+        self.in_flight.succeed(&old.in_flight, keeps);
+        keep(&mut self.averages, &old.averages, keeps);
+        self.hand = old.hand % self.averages.len().max(1);
+        (0..self.weights.len()).map(EndpointId).for_each(|endpoint| self.weigh(endpoint));
     }
 }
 

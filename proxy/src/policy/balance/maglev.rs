@@ -14,15 +14,15 @@ use std::time::Instant;
 
 use rand::Rng;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::hashing::{Bounded, DEFAULT_SLACK, hash_of, key_or_draw};
-use super::{Balancer, EndpointId, EndpointLoad, LoadEvent, Member};
+use super::{Balancer, EndpointId, EndpointLoad, LoadEvent, Member, same};
 use crate::config::fields;
 use crate::policy::ready::ReadySet;
 
 /// Knobs of [`Maglev`].
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaglevOptions {
     /// Cells of the table: a prime, so that every endpoint's order visits all of them. 65,537, the
@@ -86,9 +86,10 @@ struct Order {
 
 /// Lets endpoints take turns, as often as their weights say, until all cells are claimed.
 fn fill(members: &[Member<'_>], size: usize) -> Vec<EndpointId> {
-    let Some(greatest) = members.iter().map(|member| u64::from(member.weight)).max() else {
+    let greatest = members.iter().map(|member| u64::from(member.weight)).max().unwrap_or(0);
+    if greatest == 0 {
         return Vec::new();
-    };
+    }
     let order = |member: &Member<'_>| Order {
         next: (hash_of(member, 0) % size as u64) as usize,
         skip: (hash_of(member, 1) % (size as u64 - 1)) as usize + 1,
@@ -127,13 +128,10 @@ impl Balancer for Maglev {
             return None;
         }
         let start = key_or_draw(key, rng) % self.table.len() as u64;
-        let limit = self.loads.limit(ready);
-        let may = |e: EndpointId| ready.contains(e) && self.loads.has_room(e, limit);
-        let (before, after) = self.table.split_at(start as usize);
-        let walk = after.iter().chain(before).copied().find(|endpoint| may(*endpoint));
+        let found = self.loads.walk(&self.table, start as usize, |cell| *cell, ready);
         // Somebody has room, but where weights differ by more than the table's size, it may be an
         // endpoint without a cell.
-        walk.or_else(|| ready.as_slice().iter().copied().find(|endpoint| may(*endpoint)))
+        found.or_else(|| self.loads.walk(ready.as_slice(), 0, |endpoint| *endpoint, ready))
     }
 
     fn observe(&mut self, endpoint: EndpointId, event: LoadEvent, _now: Instant) {
@@ -142,6 +140,10 @@ impl Balancer for Maglev {
 
     fn load(&self, endpoint: EndpointId, _now: Instant) -> EndpointLoad {
         self.loads.load(endpoint)
+    }
+
+    fn succeed(&mut self, old: Box<dyn Balancer>, keeps: &[bool], _now: Instant) {
+        self.loads.in_flight.succeed(&same::<Self>(old).loads.in_flight, keeps);
     }
 }
 

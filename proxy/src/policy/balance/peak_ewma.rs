@@ -35,29 +35,33 @@
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent, Member, nanos, two_distinct, weights,
+    Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent, Member, changed, keep, nanos, same,
+    two_distinct, weights,
 };
 use crate::config::fields;
 use crate::policy::ready::ReadySet;
 
 /// Knobs of [`PeakEwma`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PeakEwmaOptions {
     /// How long until an estimate has lost 63 % of its distance to what is observed. 10 s is what
     /// Finagle and Linkerd run with: long against a garbage collection, short against an outage.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub decay: Duration,
     /// The estimate of an endpoint that was never tried. Linkerd's 30 ms: a cold endpoint is worth
     /// a try against any that is slower, and is not flooded when the others are faster.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub default_latency: Duration,
     /// The latency that a failure counts as. Linkerd's 5 s: longer than a caller is likely to wait,
     /// so that any endpoint that works is preferred.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub failure_latency: Duration,
     /// How long until 63 % of that is forgiven. 200 ms: beside peers that answer in 20 ms, an
     /// endpoint that failed is left alone for 1.1 s, so a broken one is sent about a request a
@@ -65,10 +69,12 @@ pub struct PeakEwmaOptions {
     /// `decay` one failure costs 55 s of its share, and a crash is never ejected, nor its return
     /// noticed, nor warmed up.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub failure_decay: Duration,
     /// The longest `Retry-After` that is heeded. 300 s, Linkerd's: long enough for a restart, and
     /// a mistaken header does not take an endpoint away for a day.
     #[serde(deserialize_with = "fields::duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub max_retry_after: Duration,
     /// How many answers in a row, each in less than half of the estimate, halve it; 0 for time
     /// alone. 10: at a request at a time a pause is forgiven in seconds, and luck seldom is so long.
@@ -290,6 +296,17 @@ impl Balancer for PeakEwma {
         let silence = &mut self.silences[endpoint.0];
         silence.before = Duration::ZERO;
         silence.since = silence.since.map(|_| now);
+    }
+
+    fn succeed(&mut self, old: Box<dyn Balancer>, keeps: &[bool], now: Instant) {
+        let old = same::<Self>(old);
+        self.born = old.born;
+        self.in_flight.succeed(&old.in_flight, keeps);
+        keep(&mut self.returned, &old.returned, keeps);
+        keep(&mut self.estimates, &old.estimates, keeps);
+        keep(&mut self.failures, &old.failures, keeps);
+        keep(&mut self.silences, &old.silences, keeps);
+        changed(keeps).for_each(|endpoint| self.returned[endpoint.0] = Some(now));
     }
 }
 

@@ -14,7 +14,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::EndpointId;
+use super::{EndpointId, keep};
 
 /// Charges below this are forgotten: half a request decides nothing that a draw should not, and
 /// without an end an idle endpoint would lose every tie for ever.
@@ -42,6 +42,13 @@ impl Penalties {
     pub(super) fn new(endpoints: usize, hold: Duration, max_retry_after: Duration) -> Self {
         let charged = Vec::with_capacity(endpoints);
         Self { hold, max_retry_after, of: vec![None; endpoints], charged }
+    }
+
+    /// Takes over the charges of those that are kept.
+    pub(super) fn succeed(&mut self, old: &Self, keeps: &[bool]) {
+        keep(&mut self.of, &old.of, keeps);
+        let charged = self.of.iter().enumerate().filter(|(_, charge)| charge.is_some());
+        self.charged.extend(charged.map(|(place, _)| EndpointId(place)));
     }
 
     /// A request has failed.

@@ -27,19 +27,20 @@ mod pool;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::pool::{Pool, Quantile};
 use super::choice::draw_distinct;
 use super::penalty::Penalties;
 use super::{
-    Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent, Member, ProbeAnswer, two_distinct,
+    Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent, Member, ProbeAnswer, same,
+    two_distinct,
 };
 use crate::config::fields;
 use crate::policy::ready::ReadySet;
 
 /// Knobs of [`Prequal`]. The defaults are the paper's where it names a figure.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrequalOptions {
     /// Probes per query. 3, as in the paper's evaluation: a pool of 16 is renewed within a few
@@ -52,9 +53,11 @@ pub struct PrequalOptions {
     pub pool: u32,
     /// How old an answer may be. 1 s.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub max_age: Duration,
-    /// The share of recent answers that count as cold. 0.84, about 2^-0.25; the paper finds 0.6 to
-    /// 0.9 usable, less lets queues decide everything, more lets latency.
+    /// The share of recent answers that count as cold, at most. 0.84, about 2^-0.25; the paper finds
+    /// 0.6 to 0.9 usable, less lets queues decide everything, more lets latency. Among n
+    /// endpoints it is at most 1 − 1.5/n, so that a single hot one of a few is seen.
     #[serde(deserialize_with = "fields::ratio")]
     pub cold_share: f64,
     /// The most requests that are sent on account of one answer. 16: the paper's formula has no
@@ -64,13 +67,16 @@ pub struct PrequalOptions {
     /// How long to go without any probe; then one is sent without a query. 250 ms: the first
     /// queries after a pause find four answers, for four small requests a second.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub idle_interval: Duration,
     /// How long a failed request or probe goes on counting as one in flight, decaying; `"0s"` for
     /// not at all. 5 s, which is what Linkerd lets a failure count as.
     #[serde(deserialize_with = "fields::duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub failure_hold: Duration,
     /// The longest `Retry-After` that is heeded. 300 s, Linkerd's.
     #[serde(deserialize_with = "fields::duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub max_retry_after: Duration,
 }
 
@@ -120,7 +126,7 @@ impl Prequal {
         Self {
             options,
             pool: Pool::new(size, options.max_age),
-            loads: Quantile::new(options.cold_share),
+            loads: Quantile::default(),
             in_flight: InFlight::new(endpoints),
             penalties: Penalties::new(endpoints, failure_hold, max_retry_after),
             ready: endpoints,
@@ -149,14 +155,25 @@ impl Prequal {
         uses as u32
     }
 
+    /// The load above which an endpoint is hot.
+    ///
+    /// The paper's share is for a large job. Of n endpoints one gives a part of 1/n of the answers:
+    /// with 0.84, the answers of a single hot one among up to six are no rare ones, the quantile is
+    /// its own load, and nobody is hot. So one endpoint's answers, and half as many again because
+    /// probes are drawn, always count as above the quantile.
+    fn hot_above(&self) -> u32 {
+        let all_but_one = 1.0 - 1.5 / self.ready.max(1) as f64;
+        self.loads.value(self.options.cold_share.min(all_but_one.max(0.0)))
+    }
+
     /// Removes one answer, unless it is needed for a comparison.
     fn remove_one(&mut self, now: Instant) {
         if self.pool.len() <= 2 {
             return;
         }
         if self.worst_is_next {
-            let penalties = &self.penalties;
-            self.pool.remove_worst(self.loads.value(), |e| penalties.requests(e, now));
+            let (hot_above, penalties) = (self.hot_above(), &self.penalties);
+            self.pool.remove_worst(hot_above, |e| penalties.requests(e, now));
         } else {
             self.pool.remove_oldest();
         }
@@ -186,7 +203,7 @@ impl Balancer for Prequal {
             return self.random(ready, now, rng);
         }
         let penalties = &self.penalties;
-        let best = self.pool.best(self.loads.value(), |e| penalties.requests(e, now));
+        let best = self.pool.best(self.hot_above(), |e| penalties.requests(e, now));
         self.remove_one(now);
         best
     }
@@ -246,6 +263,19 @@ impl Balancer for Prequal {
     fn returned(&mut self, endpoint: EndpointId, _now: Instant) {
         self.pool.remove(endpoint);
         self.penalties.forget(endpoint);
+    }
+
+    fn succeed(&mut self, old: Box<dyn Balancer>, keeps: &[bool], _now: Instant) {
+        let old = same::<Self>(old);
+        self.in_flight.succeed(&old.in_flight, keeps);
+        self.penalties.succeed(&old.penalties, keeps);
+        self.pool.succeed(&old.pool, keeps);
+        self.loads = old.loads;
+        self.ready = old.ready;
+        self.due = old.due;
+        self.last_probe = old.last_probe;
+        self.carried_uses = old.carried_uses;
+        self.worst_is_next = old.worst_is_next;
     }
 }
 

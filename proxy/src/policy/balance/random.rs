@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rand::{Rng, RngExt as _};
 
-use super::{Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent};
+use super::{Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent, same};
 use crate::policy::ready::ReadySet;
 
 /// Keeps count only so that people can see it.
@@ -45,5 +45,9 @@ impl Balancer for Random {
 
     fn load(&self, endpoint: EndpointId, _now: Instant) -> EndpointLoad {
         self.in_flight.load(endpoint)
+    }
+
+    fn succeed(&mut self, old: Box<dyn Balancer>, keeps: &[bool], _now: Instant) {
+        self.in_flight.succeed(&same::<Self>(old).in_flight, keeps);
     }
 }

@@ -19,15 +19,15 @@
 use std::time::Instant;
 
 use rand::Rng;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::hashing::{Bounded, DEFAULT_SLACK, hash_of, key_or_draw};
-use super::{Balancer, EndpointId, EndpointLoad, LoadEvent, Member};
+use super::{Balancer, EndpointId, EndpointLoad, LoadEvent, Member, same};
 use crate::config::fields;
 use crate::policy::ready::ReadySet;
 
 /// Knobs of [`RingHash`].
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RingHashOptions {
     /// Points on the ring of an endpoint of least weight; in proportion for heavier ones. 160, as
@@ -97,7 +97,8 @@ impl RingHash {
 
 /// How many points each member has.
 fn counts(members: &[Member<'_>], options: RingHashOptions) -> Vec<u64> {
-    let least = members.iter().map(|member| u64::from(member.weight)).min().unwrap_or(1);
+    let weights = members.iter().map(|member| u64::from(member.weight));
+    let least = weights.filter(|weight| *weight > 0).min().unwrap_or(1);
     let wanted = members
         .iter()
         .map(|member| u64::from(options.points) * u64::from(member.weight) / least)
@@ -105,7 +106,11 @@ fn counts(members: &[Member<'_>], options: RingHashOptions) -> Vec<u64> {
     let total = wanted.iter().map(|count| u128::from(*count)).sum::<u128>();
     let limit = u128::from(options.max_points);
     let fit = |count: u64| {
-        if total <= limit { count } else { (u128::from(count) * limit / total).max(1) as u64 }
+        if total <= limit || count == 0 {
+            count
+        } else {
+            (u128::from(count) * limit / total).max(1) as u64
+        }
     };
     wanted.into_iter().map(fit).collect()
 }
@@ -122,11 +127,8 @@ impl Balancer for RingHash {
             return None;
         }
         let start = self.find(key_or_draw(key, rng));
-        let limit = self.loads.limit(ready);
         // Somebody has room, so the walk ends before it is back.
-        let (before, after) = self.points.split_at(start);
-        let walk = after.iter().chain(before).map(|point| point.endpoint);
-        walk.into_iter().find(|e| ready.contains(*e) && self.loads.has_room(*e, limit))
+        self.loads.walk(&self.points, start, |point| point.endpoint, ready)
     }
 
     fn observe(&mut self, endpoint: EndpointId, event: LoadEvent, _now: Instant) {
@@ -135,6 +137,10 @@ impl Balancer for RingHash {
 
     fn load(&self, endpoint: EndpointId, _now: Instant) -> EndpointLoad {
         self.loads.load(endpoint)
+    }
+
+    fn succeed(&mut self, old: Box<dyn Balancer>, keeps: &[bool], _now: Instant) {
+        self.loads.in_flight.succeed(&same::<Self>(old).loads.in_flight, keeps);
     }
 }
 

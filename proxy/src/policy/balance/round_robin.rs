@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use rand::{Rng, RngExt as _};
 
-use super::{Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent};
+use super::{Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent, same};
 use crate::policy::ready::ReadySet;
 
 /// State of the rotation.
@@ -57,6 +57,12 @@ impl Balancer for RoundRobin {
 
     fn load(&self, endpoint: EndpointId, _now: Instant) -> EndpointLoad {
         self.in_flight.load(endpoint)
+    }
+
+    fn succeed(&mut self, old: Box<dyn Balancer>, keeps: &[bool], _now: Instant) {
+        let old = same::<Self>(old);
+        self.last = old.last;
+        self.in_flight.succeed(&old.in_flight, keeps);
     }
 }
 

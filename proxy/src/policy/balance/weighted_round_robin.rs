@@ -28,7 +28,7 @@ use std::time::Instant;
 
 use rand::{Rng, RngExt as _};
 
-use super::{Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent, Member, weights};
+use super::{Balancer, EndpointId, EndpointLoad, InFlight, LoadEvent, Member, same, weights};
 use crate::policy::ready::ReadySet;
 
 /// Steps from one tick of an endpoint to its next. A power of two, and so fine that where ticks
@@ -95,7 +95,7 @@ impl WeightedRoundRobin {
     pub fn new(members: &[Member<'_>]) -> Self {
         let weights = weights(members);
         Self {
-            ticks: first_ticks(&weights).into_iter().map(Reverse).collect(),
+            ticks: first_ticks(members).into_iter().map(Reverse).collect(),
             passed: Vec::with_capacity(weights.len()),
             is_started: false,
             in_flight: InFlight::new(weights.len()),
@@ -105,9 +105,14 @@ impl WeightedRoundRobin {
 
     /// Moves every tick on to a random time within the first round.
     fn start(&mut self, rng: &mut dyn Rng) {
-        let gcd = self.weights.iter().copied().fold(0, gcd);
+        let ticks = self.ticks.iter().map(|Reverse(tick)| tick.weight);
+        let weight = ticks.fold(0, gcd);
         let steps = rng.random_range(0..STEPS);
-        let start = Tick { steps, weight: gcd, endpoint: EndpointId(0) };
+        self.begin(Tick { steps, weight, endpoint: EndpointId(0) });
+    }
+
+    /// Moves every tick on to the time of `start`.
+    fn begin(&mut self, start: Tick) {
         let ticks = std::mem::take(&mut self.ticks).into_vec();
         self.ticks = ticks.into_iter().map(|Reverse(tick)| Reverse(tick.after(start))).collect();
         self.is_started = true;
@@ -115,17 +120,18 @@ impl WeightedRoundRobin {
 }
 
 /// Where the ticks of each endpoint begin.
-fn first_ticks(weights: &[u32]) -> Vec<Tick> {
-    let mut groups = weights.to_vec();
+fn first_ticks(members: &[Member<'_>]) -> Vec<Tick> {
+    let weights = || members.iter().map(|member| member.weight);
+    let mut groups: Vec<_> = weights().filter(|weight| *weight > 0).collect();
     groups.sort_unstable_by_key(|weight| Reverse(*weight));
     groups.dedup();
-    let mut ticks = Vec::with_capacity(weights.len());
+    let mut ticks = Vec::with_capacity(members.len());
     for (group, shift) in groups.into_iter().zip((0..).map(|n: u64| n * GOLDEN)) {
-        let of_group = weights.iter().enumerate().filter(|(_, weight)| **weight == group);
+        let of_group = weights().enumerate().filter(|(_, weight)| *weight == group);
         let size = of_group.clone().count() as u64;
         ticks.extend(of_group.zip(0..).map(|((place, weight), rank)| Tick {
             steps: (shift + STEPS * rank / size) % STEPS,
-            weight: *weight,
+            weight,
             endpoint: EndpointId(place),
         }));
     }
@@ -172,6 +178,15 @@ impl Balancer for WeightedRoundRobin {
 
     fn load(&self, endpoint: EndpointId, _now: Instant) -> EndpointLoad {
         EndpointLoad { weight: self.weights[endpoint.0], ..self.in_flight.load(endpoint) }
+    }
+
+    fn succeed(&mut self, old: Box<dyn Balancer>, keeps: &[bool], _now: Instant) {
+        let old = same::<Self>(old);
+        self.in_flight.succeed(&old.in_flight, keeps);
+        // The time goes on, or those that are first in it would be favoured at each change.
+        if let Some(Reverse(next)) = old.ticks.peek().filter(|_| old.is_started) {
+            self.begin(*next);
+        }
     }
 }
 

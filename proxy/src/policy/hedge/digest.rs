@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::fields;
 
@@ -34,12 +34,13 @@ const BUCKETS: usize = ((DOUBLINGS - SUB_BITS + 1) * PER_DOUBLING) as usize;
 const BEYOND: f64 = 10.0;
 
 /// What "recent" means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DigestOptions {
     /// How long a latency counts at most; at least half as long. 30 s: enough for a percentile of
     /// 0.95 at 14 requests per second, and short against a deployment.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub window: Duration,
 }
 

@@ -31,7 +31,7 @@ impl Kind {
 }
 
 /// The limits of a [`Breaker`], for a whole cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BreakerOptions {
     /// Requests at once. 1024, as Envoy: at 100 ms each that is 10,000 a second, more than one

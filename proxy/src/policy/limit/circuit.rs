@@ -21,12 +21,12 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::fields;
 
 /// Knobs of [`Circuit`].
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CircuitOptions {
     /// The share of failures in the window that opens it, above 0 and up to 1. A half, as
@@ -38,15 +38,18 @@ pub struct CircuitOptions {
     pub min_requests: NonZeroU32,
     /// Over how long failures are counted. 10 s, as Hystrix.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub window: Duration,
     /// Parts in which the window moves on. 10, as Hystrix and Linkerd: a second each.
     pub buckets: NonZeroUsize,
     /// The first pause. 5 s, as Hystrix: long enough for a process to restart.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub open_for: Duration,
     /// What the pause doubles up to. 1 min, as Linkerd's backoff: who has recovered is not kept
     /// waiting for longer than it takes to notice.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub max_open_for: Duration,
     /// Requests let through at once after a pause, and how many of them must succeed. 3: one may
     /// be lucky where a half of all fail; three are in one of eight cases.

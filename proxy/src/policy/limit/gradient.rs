@@ -31,7 +31,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::fields;
 
@@ -56,7 +56,7 @@ const PRECISION: u32 = 2;
 const HELPED: f64 = 0.75;
 
 /// Knobs of [`Gradient`].
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GradientOptions {
     /// The limit to begin with. 100, more than one process usually works on: too high is put right
@@ -72,12 +72,14 @@ pub struct GradientOptions {
     pub tolerance: f64,
     /// How often the limit is set, at most. 100 ms, as Envoy.
     #[serde(deserialize_with = "fields::duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub window: Duration,
     /// The answers it takes to set it. 50, as many as Envoy measures its baseline by.
     pub min_samples: NonZeroU32,
     /// How long a baseline is relied on. 10 s, as long as BBR relies on its: a measurement costs
     /// one window of half the limit, not nearly all requests as in Envoy, whose examples have 60 s.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub baseline_interval: Duration,
 }
 

@@ -25,7 +25,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::fields;
 
@@ -34,7 +34,7 @@ use crate::config::fields;
 const WAYS: usize = 8;
 
 /// Whose requests are counted together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RateLimitKey {
     /// All requests of the route.
@@ -43,11 +43,14 @@ pub enum RateLimitKey {
     /// Those from one address.
     Source,
     /// Those with one value of this header; those without it are counted together too.
-    Header(#[serde(deserialize_with = "fields::header_name")] http::HeaderName),
+    Header(
+        #[serde(deserialize_with = "fields::header_name", serialize_with = "fields::write_text")]
+        http::HeaderName,
+    ),
 }
 
 /// A limit on requests a second.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimitOptions {
     /// Requests a second in the long run; may be a fraction, such as 0.5. There is no default: no
@@ -82,7 +85,7 @@ impl RateLimitOptions {
 ///
 /// Below, a caller would wait for longer than a quarter of an hour; above, the time between two
 /// requests is no longer a whole number of nanoseconds to within 0.1 %.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, Serialize)]
 #[serde(try_from = "f64")]
 pub struct Rate(f64);
 

@@ -33,6 +33,8 @@ pub(super) struct Part {
     /// The share of all of the subset's picks that fall here.
     pub(super) load: f64,
     pub(super) ready: ReadySet,
+    /// Of all of `ready`.
+    pub(super) weight: u64,
     /// Those of `ready` that do not ramp, or all of them if all do.
     pub(super) settled: ReadySet,
 }
@@ -58,11 +60,13 @@ impl Level {
     pub(super) fn new(
         priority: u32,
         belongs: Vec<bool>,
-        endpoints: &[EndpointAttributes],
+        endpoints: &[Option<EndpointAttributes>],
         options: &MembershipOptions,
     ) -> Self {
-        let is_local =
-            |index: usize| options.zone.is_some() && endpoints[index].zone == options.zone;
+        let is_local = |index: usize| {
+            let is_local = |endpoint: &EndpointAttributes| endpoint.zone == options.zone;
+            options.zone.is_some() && endpoints[index].as_ref().is_some_and(is_local)
+        };
         let count = |wanted: bool| {
             let members = belongs.iter().enumerate().filter(|(_, belongs)| **belongs);
             members.filter(|(index, _)| is_local(*index) == wanted).count()
@@ -73,6 +77,7 @@ impl Level {
             belongs,
             load: 0.0,
             ready: ReadySet::default(),
+            weight: 0,
             settled: ReadySet::default(),
         };
         let of = |wanted: bool| {
@@ -88,7 +93,7 @@ impl Level {
     }
 
     /// Counts again what is there.
-    pub(super) fn count(&mut self, endpoints: &[EndpointAttributes], status: &[Status]) {
+    pub(super) fn count(&mut self, endpoints: &[Option<EndpointAttributes>], status: &[Status]) {
         self.capacity = capacity(&self.belongs, endpoints, status);
     }
 
@@ -110,7 +115,7 @@ impl Level {
         &mut self,
         load: f64,
         panic: bool,
-        endpoints: &[EndpointAttributes],
+        endpoints: &[Option<EndpointAttributes>],
         status: &[Status],
         options: &MembershipOptions,
     ) {
@@ -132,6 +137,8 @@ impl Level {
                 belongs[endpoint.0] && !status.draining && (panic || status.available)
             };
             part.ready.refill(status.len(), is_ready);
+            let ready = part.ready.as_slice().iter().filter_map(|e| endpoints[e.0].as_ref());
+            part.weight = ready.map(|endpoint| u64::from(endpoint.weight.get())).sum();
             part.settled.refill(status.len(), |e| is_ready(e) && !status[e.0].ramping);
             if part.settled.is_empty() {
                 part.settled.refill(status.len(), is_ready);
@@ -140,10 +147,14 @@ impl Level {
     }
 }
 
-fn capacity(belongs: &[bool], endpoints: &[EndpointAttributes], status: &[Status]) -> Capacity {
+fn capacity(
+    belongs: &[bool],
+    endpoints: &[Option<EndpointAttributes>],
+    status: &[Status],
+) -> Capacity {
     let mut capacity = Capacity::default();
     for ((belongs, endpoint), status) in belongs.iter().zip(endpoints).zip(status) {
-        if *belongs && !status.draining {
+        if let Some(endpoint) = endpoint.as_ref().filter(|_| *belongs && !status.draining) {
             let weight = u64::from(endpoint.weight.get());
             capacity.present += weight;
             capacity.available += if status.available { weight } else { 0 };

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::fields;
 
 /// What is known of an endpoint before it has served anything.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EndpointAttributes {
     /// Endpoints with a higher number get traffic only as those with a lower one become too few.
@@ -31,7 +31,7 @@ impl Default for EndpointAttributes {
 pub type Selector = BTreeMap<String, String>;
 
 /// What a subset without any endpoint means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SubsetFallback {
     /// Any endpoint will do.
@@ -42,7 +42,7 @@ pub enum SubsetFallback {
 }
 
 /// How endpoints are preferred, `[clusters.membership]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MembershipOptions {
     /// The zone that this sidecar is in, whose endpoints are preferred. None: no zone is.

@@ -279,6 +279,7 @@ proptest! {
             prop_assert!(!somebody || (total - 1.0).abs() < 1e-9, "{total}");
             for (load, choice) in membership.loads(subset) {
                 prop_assert!(load > 0.0 && !choice.ready.is_empty() && !choice.settled.is_empty());
+                prop_assert_eq!(choice.weight, membership.weight_of(choice.ready));
                 for endpoint in choice.ready.as_slice() {
                     prop_assert!(is_member(endpoint.0));
                     prop_assert_eq!(endpoints[endpoint.0].priority, choice.priority);

@@ -28,6 +28,8 @@ struct Streaks {
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     pub(super) phase: Phase,
+    /// There is an endpoint behind it. What was sent to one that has left may still be answered.
+    pub(super) listed: bool,
     /// An active check says that it is down.
     pub(super) unhealthy: bool,
     /// What outcomes of ordinary requests must carry to count.
@@ -45,6 +47,7 @@ impl Gate {
     pub(super) fn new() -> Self {
         Self {
             phase: Phase::Open { since: None },
+            listed: true,
             unhealthy: false,
             epoch: Epoch(0),
             times: 0,
@@ -57,7 +60,15 @@ impl Gate {
 
     /// In rotation by every account.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open { .. }) && !self.unhealthy
+        matches!(self.phase, Phase::Open { .. }) && !self.unhealthy && self.listed
+    }
+
+    /// Another endpoint, or none, is behind it from now on.
+    pub(super) fn begin(&mut self, listed: bool, phase: Phase) {
+        self.enter(phase);
+        self.listed = listed;
+        self.unhealthy = false;
+        self.times = 0;
     }
 
     /// Starts afresh: what was sent before no longer counts, nor what is known from it.

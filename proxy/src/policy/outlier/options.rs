@@ -3,13 +3,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Reason;
 use crate::config::fields;
 
 /// What a detector does when it has found something.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Act {
     /// It does not look.
@@ -22,7 +22,7 @@ pub enum Act {
 }
 
 /// When endpoints are ejected and how they come back, `[clusters.outlier]`.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutlierOptions {
     /// Whether anything is ejected for what its requests met. On: a mesh that leaves a dead
@@ -47,16 +47,19 @@ pub struct OutlierOptions {
     /// of these and the one under way. 1 s: a fault is seen within a few seconds, and a sweep
     /// over 300 endpoints costs 0.15 ms. Envoy's 10 s is a long outage.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub interval: Duration,
     /// How long the first ejection lasts; each further one twice as long as the last. 2 s, not
     /// Envoy's 30 s: who comes back there comes back in full, so a return that is too early costs
     /// five requests, while here it costs the one that probes. Linkerd begins at 1 s.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub base_ejection: Duration,
     /// The longest ejection, jitter left out. 60 s, as Linkerd's: at one probe a minute a dead
     /// endpoint costs next to nothing, and 300 s, Envoy's, would only make the recovery late. Less
     /// than `base_ejection` counts as that.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub max_ejection: Duration,
     /// By how much of itself an ejection may be longer, evenly drawn. 0.5, as Linkerd's: the
     /// sidecars that saw the same fault must not all probe at the same moment.
@@ -65,6 +68,7 @@ pub struct OutlierOptions {
     /// How long an endpoint must be in rotation for its next ejection to be a step shorter. 30 s:
     /// longer than the flapping that escalation is for.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub forgive_after: Duration,
     /// How many successes it must show in that time. 10: Envoy forgives an endpoint that was sent
     /// nothing, which proves nothing.
@@ -128,7 +132,7 @@ impl OutlierOptions {
 }
 
 /// A detector of failures in a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Consecutive {
     /// What it does.
@@ -145,7 +149,7 @@ impl Default for Consecutive {
 
 /// The detector of endpoints that fail more often than their peers. All of its conditions must
 /// hold; `peers` says how they are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SuccessRate {
     /// What it does.
@@ -182,7 +186,7 @@ impl Default for SuccessRate {
 }
 
 /// The detector of endpoints that fail often, whatever their peers do.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FailurePercentage {
     /// What it does.
@@ -210,7 +214,7 @@ impl Default for FailurePercentage {
 /// what such a balancer avoids gets fewer than `min_requests`, and is not judged. So it acts where
 /// nothing else does, under round robin, random and hashing. Where the balancer avoids well, its
 /// trickle is better than an ejection, which takes away all of the endpoint's capacity.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Latency {
     /// What it does.
@@ -234,6 +238,7 @@ pub struct Latency {
     /// What its quantile must reach in any case. 50 ms: 5 ms beside 1 ms is five times as slow and
     /// nobody's problem.
     #[serde(deserialize_with = "fields::duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub floor: Duration,
 }
 

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, StatusCode};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Unsent;
 use crate::config::list;
@@ -180,6 +180,13 @@ impl fmt::Debug for Conditions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = WORDS.iter().filter(|(condition, _)| self.has(*condition));
         f.debug_set().entries(words.map(|(_, word)| word)).finish()
+    }
+}
+
+impl Serialize for Conditions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let words = WORDS.iter().filter(|(condition, _)| self.has(*condition));
+        serializer.collect_seq(words.map(|(_, word)| word))
     }
 }
 

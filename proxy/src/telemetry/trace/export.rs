@@ -23,7 +23,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanExporter, SpanProcessor as _,
 };
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -36,7 +36,7 @@ use crate::config::fields;
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Whether and how requests are traced.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TracingOptions {
     /// The collector, such as `http://127.0.0.1:4318/v1/traces`. Tracing is off without one.
@@ -51,9 +51,11 @@ pub struct TracingOptions {
     pub queue: NonZeroUsize,
     /// How often waiting spans are sent; earlier when 512 wait. 5 s, as OpenTelemetry's.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub interval: Duration,
     /// How long the collector may take for a batch. 10 s, as OTLP's.
     #[serde(deserialize_with = "fields::positive_duration")]
+    #[serde(serialize_with = "fields::write_duration")]
     pub timeout: Duration,
 }
 
@@ -86,6 +88,12 @@ impl OtlpEndpoint {
             return Err(format!("`{text}` is not a collector that is reached by http; {hint}"));
         }
         Ok(Self(uri))
+    }
+}
+
+impl Serialize for OtlpEndpoint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 

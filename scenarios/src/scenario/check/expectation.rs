@@ -308,9 +308,13 @@ impl Checker<'_> {
             }
         };
         let value = |at: &Option<Spanned<Duration>>| at.as_ref().map(|at| *at.get_ref());
+        let warm_up = match anchor {
+            Anchor::Start => self.file.load.looked_at_from(),
+            _ => Duration::ZERO,
+        };
         let when = When {
             anchor,
-            from: value(&written.from).unwrap_or_default(),
+            from: value(&written.from).unwrap_or(warm_up),
             until: value(&written.until),
         };
         let named = written.during.as_ref().map(|target| ("during", target));

@@ -3,9 +3,8 @@
 use proxy::config::{InputError, list};
 
 use super::Checker;
-use crate::scenario::Fault;
 use crate::scenario::fault::{Callers, Instance, MOST_REPETITIONS};
-use crate::scenario::matches;
+use crate::scenario::{Fault, What, matches};
 
 impl Checker<'_> {
     pub(super) fn faults(&self) -> Result<(), InputError> {
@@ -17,10 +16,24 @@ impl Checker<'_> {
     }
 
     fn fault(&self, index: usize, fault: &Fault, world: &World) -> Result<(), InputError> {
-        self.whom(index, fault, world)?;
+        if fault.what.is_of_nobody() {
+            self.nobody(index, fault)?;
+        } else {
+            self.whom(index, fault, world)?;
+        }
         self.links(index, fault, world)?;
         self.times(index, fault)?;
+        self.deploy(index, fault, world)?;
         for earlier in &self.file.faults[..index] {
+            if fault.what.is_of_nobody() && fault.what.is_like(&earlier.what) {
+                if self.overlap(earlier, fault, world) {
+                    let message = "there is a fault of this kind at that time already; let one \
+                                   end first";
+                    let field = format!("faults[{index}].at");
+                    return Err(self.wrong(field, &fault.at, message.to_owned()));
+                }
+                continue;
+            }
             if let Some(place) = self.clash(earlier, fault, world) {
                 let message = format!(
                     "{} has a fault of this kind at that time already; let one end first",
@@ -28,6 +41,60 @@ impl Checker<'_> {
                 );
                 return Err(self.wrong(format!("faults[{index}].at"), &fault.at, message));
             }
+        }
+        Ok(())
+    }
+
+    /// What happens to sidecars has no targets.
+    fn nobody(&self, index: usize, fault: &Fault) -> Result<(), InputError> {
+        let field = |name: &str| format!("faults[{index}].{name}");
+        let message = || "this does not happen to instances; leave it out".to_owned();
+        if let Some(target) = fault.written().next() {
+            let name = if fault.target.is_some() { "target" } else { "targets" };
+            return Err(self.wrong(field(name), target, message()));
+        }
+        let zone = fault.zone.as_ref().map(|zone| ("zone", zone));
+        if let Some((name, at)) = zone.or_else(|| Some(("labels", fault.labels.values().next()?))) {
+            return Err(self.wrong(field(name), at, message()));
+        }
+        if let Some(pick) = &fault.pick {
+            return Err(self.wrong(field("pick"), pick, message()));
+        }
+        if fault.fraction.is_some() {
+            return Err(self.wrong(field("fraction"), &fault.at, message()));
+        }
+        Ok(())
+    }
+
+    /// A deployment has times of its own, and has to come to its end.
+    fn deploy(&self, index: usize, fault: &Fault, world: &World) -> Result<(), InputError> {
+        let field = |name: &str| format!("faults[{index}].{name}");
+        let (end, at) = (*self.file.duration.get_ref(), *fault.at.get_ref());
+        if let What::Leave(leave) = &fault.what
+            && fault.lasts.is_some_and(|lasts| lasts <= leave.drain)
+        {
+            let message = "it is back before it has gone; `for` must be longer than the drain";
+            return Err(self.wrong(field("for"), &fault.at, message.to_owned()));
+        }
+        let What::RollingDeploy(deploy) = &fault.what else { return Ok(()) };
+        let message = "a deployment says itself how long it takes; leave it out".to_owned();
+        for (name, given) in [("until", &fault.until), ("every", &fault.every)] {
+            if let Some(given) = given {
+                return Err(self.wrong(field(name), given, message));
+            }
+        }
+        if let Some(random) = &fault.random {
+            return Err(self.wrong(field("random"), random, message));
+        }
+        let turns = fault.candidates(&world.instances).len() as u32;
+        let over = at + deploy.step() * turns - deploy.pause;
+        if over > end {
+            let message = format!(
+                "it would not be over before {}, and the run is by {}",
+                humantime::format_duration(over),
+                humantime::format_duration(end)
+            );
+            return Err(self.wrong(field("at"), &fault.at, message));
         }
         Ok(())
     }
@@ -205,14 +272,23 @@ impl Checker<'_> {
         };
         let mut shared = b.candidates(&world.instances).into_iter();
         let shared = shared.find(|place| both.contains(place) && shares_callers(place))?;
+        self.overlap(a, b, world).then_some(shared)
+    }
+
+    /// True when two could be there at the same time.
+    fn overlap(&self, a: &Fault, b: &Fault, world: &World) -> bool {
         let end = *self.file.duration.get_ref();
         let windows = |fault: &Fault| -> Vec<_> {
+            if let What::RollingDeploy(deploy) = &fault.what {
+                let turns = fault.candidates(&world.instances).len() as u32;
+                let at = *fault.at.get_ref();
+                return vec![at..at + deploy.step() * turns - deploy.pause];
+            }
             let times = fault.possible_times(end).into_iter();
             times.map(|(at, until)| at..until.unwrap_or(end)).collect()
         };
         let (a, b) = (windows(a), windows(b));
-        let overlap = a.iter().any(|a| b.iter().any(|b| a.start < b.end && b.start < a.end));
-        overlap.then_some(shared)
+        a.iter().any(|a| b.iter().any(|b| a.start < b.end && b.start < a.end))
     }
 }
 

@@ -1,9 +1,11 @@
 //! What the faults of a file come to in a run with a certain seed. Pure.
 
-use sim::{FaultKind, LinkId};
+use std::time::Duration;
+
+use sim::{FaultKind, InstanceFault, LinkId};
 
 use super::super::{File, Service, matches};
-use super::{Fault, Subject};
+use super::{Fault, Subject, What};
 
 /// Every fault of a run: fault by fault, time by time, target by target.
 pub(in crate::scenario) fn resolve(file: &File, seed: u64) -> Vec<sim::Fault> {
@@ -11,13 +13,67 @@ pub(in crate::scenario) fn resolve(file: &File, seed: u64) -> Vec<sim::Fault> {
     let end = *file.duration.get_ref();
     let mut resolved = Vec::new();
     for (number, fault) in file.faults.iter().enumerate() {
+        let way = fault.way.as_ref().map(|way| (*way.get_ref()).into()).unwrap_or_default();
+        let subject = fault.what.subject(way, number);
         let places = fault.places(number, &instances, seed);
-        let kinds: Vec<_> = places.iter().flat_map(|&at| fault.kinds(at, &callers)).collect();
         for (at, until) in fault.times(number, end, seed) {
-            resolved.extend(kinds.iter().map(|&kind| sim::Fault { at, until, kind }));
+            if let Subject::Nobody(kind) = &subject {
+                resolved.push(sim::Fault { at, until, kind: kind.clone() });
+                continue;
+            }
+            for (turn, &place) in places.iter().enumerate() {
+                let (at, until) = fault.turn(turn, at, until);
+                let kinds = kinds(&subject, place, || callers.through(fault, place));
+                resolved.extend(kinds.into_iter().filter_map(|part| part.of(at, until)));
+            }
         }
     }
     resolved
+}
+
+/// A part of a fault: what it is, and how much later than the whole it begins and ends.
+struct Part {
+    kind: FaultKind,
+    after: Duration,
+    /// Its own length, if it does not last as long as the whole.
+    length: Option<Duration>,
+}
+
+impl Part {
+    fn of(self, at: Duration, until: Option<Duration>) -> Option<sim::Fault> {
+        let begin = at + self.after;
+        let own_end = self.length.map(|length| begin + length);
+        let end = own_end.into_iter().chain(until).min();
+        let is_any = end.is_none_or(|end| begin < end);
+        is_any.then_some(sim::Fault { at: begin, until: end, kind: self.kind })
+    }
+}
+
+/// What a fault is to the simulator, if it happens to the instance with this place.
+fn kinds(
+    subject: &Subject,
+    place: usize,
+    callers: impl FnOnce() -> Vec<Option<usize>>,
+) -> Vec<Part> {
+    let whole = |kind| Part { kind, after: Duration::ZERO, length: None };
+    let instance = |kind| FaultKind::Instance(place, kind);
+    match subject {
+        Subject::Instance(kind) => vec![whole(instance(kind.clone()))],
+        Subject::Link(kind) => {
+            let link = |caller| FaultKind::Link(LinkId { caller, instance: place }, *kind);
+            callers().into_iter().map(|caller| whole(link(caller))).collect()
+        }
+        Subject::Stop { drain, is_listed } => {
+            let stop = |kind| Part { kind: instance(kind), after: *drain, length: None };
+            // One that comes back soon stays in the list; it is draining until then.
+            let length = (!is_listed).then_some(*drain);
+            let draining =
+                Part { kind: instance(InstanceFault::Drain), after: Duration::ZERO, length };
+            let unlisted = (!is_listed).then(|| stop(InstanceFault::Unlisted));
+            [draining, stop(InstanceFault::Crash)].into_iter().chain(unlisted).collect()
+        }
+        Subject::Nobody(kind) => vec![whole(kind.clone())],
+    }
 }
 
 /// Who calls whom.
@@ -78,16 +134,15 @@ impl Callers {
 const CLIENT: &str = "client";
 
 impl Fault {
-    /// What it is to the simulator, if it happens to the instance with this place.
-    fn kinds(&self, place: usize, callers: &Callers) -> Vec<FaultKind> {
-        let way = self.way.as_ref().map(|way| (*way.get_ref()).into()).unwrap_or_default();
-        match self.what.subject(way) {
-            Subject::Instance(kind) => vec![FaultKind::Instance(place, kind)],
-            Subject::Link(kind) => {
-                let link = |caller| LinkId { caller, instance: place };
-                let callers = callers.through(self, place).into_iter();
-                callers.map(|caller| FaultKind::Link(link(caller), kind)).collect()
-            }
-        }
+    /// When it is there for the one whose turn it is.
+    fn turn(
+        &self,
+        turn: usize,
+        at: Duration,
+        until: Option<Duration>,
+    ) -> (Duration, Option<Duration>) {
+        let What::RollingDeploy(deploy) = &self.what else { return (at, until) };
+        let begin = at + deploy.step() * turn as u32;
+        (begin, Some(begin + deploy.drain + deploy.down))
     }
 }

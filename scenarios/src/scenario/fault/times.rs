@@ -8,7 +8,7 @@ use rand::RngExt as _;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Fault;
+use super::{Fault, What};
 
 /// How often one fault may come back: ten minutes of one a second.
 pub(in crate::scenario) const MOST_REPETITIONS: usize = 600;
@@ -40,10 +40,11 @@ impl Fault {
 
     /// When it can be there in a run with any seed.
     pub(in crate::scenario) fn possible_times(&self, end: Duration) -> Times {
-        match &self.random {
-            Some(_) => vec![(*self.at.get_ref(), Some(self.last(end)))],
-            None => self.planned_times(end),
+        // A deployment is over by then; when exactly depends on how many there are.
+        if self.random.is_some() || matches!(self.what, What::RollingDeploy(_)) {
+            return vec![(*self.at.get_ref(), Some(self.last(end)))];
         }
+        self.planned_times(end)
     }
 
     /// Repetitions end by then.

@@ -13,8 +13,9 @@ impl Sidecar {
         if let Err(imbalance) = stack.telemetry().conservation().check_at_rest() {
             return Some(imbalance.to_string());
         }
-        let endpoints = stack.clusters().iter().flat_map(|cluster| &cluster.endpoints);
-        let mut held = endpoints.map(|endpoint| (&endpoint.addr, endpoint.pool.snapshot()));
+        let clusters = stack.clusters();
+        let endpoints = clusters.iter().flat_map(|cluster| cluster.endpoints());
+        let mut held = endpoints.map(|endpoint| (endpoint.addr.clone(), endpoint.pool.snapshot()));
         held.find_map(|(addr, pool)| match (pool.in_use, pool.waiting) {
             (0, 0) => None,
             (0, waiting) => Some(format!("{waiting} requests wait for a connection to {addr}")),

@@ -69,6 +69,14 @@ impl Pool {
         self.entries.push(Entry { endpoint, answer, uses_left: uses, at: now });
     }
 
+    /// Takes over the newest answers of those that are kept, as many as fit.
+    pub(super) fn succeed(&mut self, old: &Self, keeps: &[bool]) {
+        let kept = |entry: &&Entry| keeps.get(entry.endpoint.0).copied().unwrap_or(false);
+        self.entries.extend(old.entries.iter().filter(kept));
+        let too_many = self.entries.len().saturating_sub(self.size);
+        self.entries.drain(..too_many);
+    }
+
     pub(super) fn remove(&mut self, endpoint: EndpointId) {
         self.entries.retain(|entry| entry.endpoint != endpoint);
     }
@@ -131,21 +139,21 @@ impl Pool {
 /// quantile rests on some twenty, and it is renewed in seconds at a few dozen probes a second.
 const RECENT: usize = 128;
 
-/// A quantile of the last [`RECENT`] values.
+/// Any quantile of the last [`RECENT`] values.
 #[derive(Clone, Debug)]
 pub(super) struct Quantile {
-    share: f64,
     recent: VecDeque<u32>,
     /// The same, ascending.
     sorted: Vec<u32>,
 }
 
-impl Quantile {
-    pub(super) fn new(share: f64) -> Self {
-        let (recent, sorted) = (VecDeque::with_capacity(RECENT), Vec::with_capacity(RECENT));
-        Self { share, recent, sorted }
+impl Default for Quantile {
+    fn default() -> Self {
+        Self { recent: VecDeque::with_capacity(RECENT), sorted: Vec::with_capacity(RECENT) }
     }
+}
 
+impl Quantile {
     pub(super) fn add(&mut self, value: u32) {
         if self.recent.len() == RECENT
             && let Some(oldest) = self.recent.pop_front()
@@ -157,8 +165,8 @@ impl Quantile {
     }
 
     /// The least value that at least `share` of the values do not exceed; 0 if there are none.
-    pub(super) fn value(&self) -> u32 {
-        let rank = libm::ceil(self.share * self.sorted.len() as f64) as usize;
+    pub(super) fn value(&self, share: f64) -> u32 {
+        let rank = libm::ceil(share * self.sorted.len() as f64) as usize;
         self.sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
     }
 }
@@ -174,10 +182,10 @@ mod tests {
         fn a_quantile_splits_the_recent_values(
             values in prop::collection::vec(0..20u32, 1..400), share in 0.01..=1.0f64,
         ) {
-            let mut quantile = Quantile::new(share);
+            let mut quantile = Quantile::default();
             values.iter().for_each(|value| quantile.add(*value));
             let recent = &values[values.len().saturating_sub(RECENT)..];
-            let value = quantile.value();
+            let value = quantile.value(share);
             let wanted = share * recent.len() as f64;
             prop_assert!(recent.iter().filter(|v| **v <= value).count() as f64 >= wanted);
             prop_assert!((recent.iter().filter(|v| **v < value).count() as f64) < wanted);

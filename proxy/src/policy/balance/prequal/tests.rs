@@ -184,3 +184,25 @@ fn where_capacity_is_lost_the_tail_beats_round_robin_and_random() {
         assert!(p99(name) > prequal * 10, "{name}: {:?}, prequal: {prequal:?}", p99(name));
     }
 }
+
+/// With few endpoints the answers of one are a large part of all. It is hot all the same.
+#[test]
+fn one_hot_endpoint_is_seen_among_however_few() {
+    let now = Instant::now();
+    for endpoints in 2..=12 {
+        let (mut balancer, mut rng) = (fresh(endpoints), stream(endpoints as u64, "test"));
+        let (ready, mut asks, mut hot) = (ReadySet::all(endpoints), Vec::new(), 0);
+        for query in 0..300 {
+            let picked = balancer.pick(&ready, None, now, &mut rng).unwrap();
+            // Once the first answers are there.
+            hot += u32::from(picked == A && query > 50);
+            balancer.probes(&ready, now, &mut rng, &mut asks);
+            for endpoint in asks.drain(..) {
+                // The hot one is the fastest, as one that fails at once is.
+                let (in_flight, latency_ms) = if endpoint == A { (50, 1) } else { (1, 20) };
+                probed(&mut balancer, endpoint, in_flight, latency_ms, now);
+            }
+        }
+        assert_eq!(hot, 0, "of {endpoints}");
+    }
+}
