@@ -318,7 +318,10 @@ impl Cluster {
                         pool.set_accepting(false);
                         pool.close_idle();
                     }
-                    Kind::Returned | Kind::Healthy => pool.set_accepting(!endpoint.config.draining),
+                    Kind::Returned | Kind::Healthy => {
+                        let is_open = self.state(endpoint.id).is_open();
+                        pool.set_accepting(is_open && !endpoint.config.draining);
+                    }
                     Kind::Detected { .. } | Kind::Overflow { .. } | Kind::HealthyButEjected => {}
                 }
                 event_of(self.at(transition.endpoint), transition.kind, now)

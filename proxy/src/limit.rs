@@ -64,35 +64,69 @@ pub(crate) fn hash_of(peer: Peer) -> u64 {
     }
 }
 
-/// What requests to a cluster have to pass.
+/// What requests to a cluster have to pass. A cluster that goes on under other rules shares with
+/// the one before it whatever these say nothing new about.
 pub(crate) struct Limits {
     pub(crate) breaker: Arc<Breaker>,
-    gradient: Option<Mutex<Gradient>>,
-    circuit: Option<Mutex<Told>>,
+    gradient: Option<Arc<Mutex<Gradient>>>,
+    circuit: Option<Arc<Mutex<Told>>>,
 }
 
 /// A circuit, and the state that the world was last told of.
 struct Told {
     circuit: Circuit,
     state: CircuitState,
+    /// Another circuit has taken its place: nobody is told of this one any more.
+    superseded: bool,
 }
 
 impl Limits {
     pub(crate) fn new(config: &ClusterConfig, now: Instant) -> Self {
-        Self::sharing(Arc::new(Breaker::new(&config.limits)), config, now)
+        let now = now.into_std();
+        let gradient = |options| Arc::new(Mutex::new(Gradient::new(options, now)));
+        let circuit = |options| {
+            let (circuit, state) = (Circuit::new(options, now), CircuitState::Closed);
+            Arc::new(Mutex::new(Told { circuit, state, superseded: false }))
+        };
+        Self {
+            breaker: Arc::new(Breaker::new(&config.limits)),
+            gradient: config.concurrency.map(gradient),
+            circuit: config.circuit.map(circuit),
+        }
     }
 
-    /// The same, with the counts of an earlier cluster.
-    pub(crate) fn sharing(breaker: Arc<Breaker>, config: &ClusterConfig, now: Instant) -> Self {
-        let now = now.into_std();
-        Self {
-            breaker,
-            gradient: config.concurrency.map(|options| Mutex::new(Gradient::new(options, now))),
-            circuit: config.circuit.map(|options| {
-                let circuit = Circuit::new(options, now);
-                Mutex::new(Told { circuit, state: CircuitState::Closed })
-            }),
+    /// Those of a cluster that goes on under `new` rules instead of `old` ones: what is the same is
+    /// shared, so that nothing which is counted there is forgotten.
+    pub(crate) fn under(
+        &self,
+        new: &ClusterConfig,
+        old: &ClusterConfig,
+        same_pools: bool,
+        now: Instant,
+    ) -> Self {
+        let mut limits = Self::new(new, now);
+        if same_pools {
+            limits.breaker = self.breaker.clone();
         }
+        if new.concurrency == old.concurrency {
+            limits.gradient = self.gradient.clone();
+        }
+        if new.circuit == old.circuit {
+            limits.circuit = self.circuit.clone();
+        }
+        limits
+    }
+
+    /// Takes the place of `old`, whose circuit is silent from now on unless it is this one's too.
+    /// True if it was not closed when it was last heard of.
+    pub(crate) fn supersede(&self, old: &Self) -> bool {
+        let Some(circuit) = &old.circuit else { return false };
+        if self.circuit.as_ref().is_some_and(|same| Arc::ptr_eq(same, circuit)) {
+            return false;
+        }
+        let mut told = lock(circuit);
+        told.superseded = true;
+        told.state != CircuitState::Closed
     }
 
     /// How many requests may be in flight by what latency says, if anybody asks it.
@@ -205,7 +239,7 @@ fn change<T>(
         let answer = ask(&mut told.circuit);
         let state = told.circuit.state(now.into_std());
         let before = std::mem::replace(&mut told.state, state);
-        (answer, state, before != state)
+        (answer, state, before != state && !told.superseded)
     };
     if is_new {
         cluster.emit(now, &Event::CircuitChanged { cluster: cluster.id, state });

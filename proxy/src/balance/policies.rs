@@ -144,29 +144,33 @@ impl Policies {
         let fate = |place| new.seats.get(EndpointId(place)).map_or(Fate::Leaves, |_| Fate::Stays);
         let fates: Vec<_> = (0..new.seats.len()).map(fate).collect();
         if fates.contains(&Fate::Leaves) {
-            new.gate.reseat(&fates, now);
+            new.gate.reseat(&fates, now, &mut new.transitions);
         }
         new.reseat_membership(&fates, selectors);
         new
     }
 
-    /// What of `old` holds under other rules: what is known of latencies, and, where their rules
-    /// are the same, the retry budget and who is ejected or unhealthy.
-    pub(super) fn inherit(&mut self, old: &Self, same_budget: bool, same_gate: bool, now: Instant) {
+    /// What of `old` holds under other rules: what is known of latencies, who is ejected and what
+    /// `checks` have said, and, where its rules are the same, the retry budget.
+    pub(super) fn inherit(&mut self, old: &Self, same_budget: bool, checks: bool, now: Instant) {
         self.latencies = old.latencies.clone();
         if same_budget {
             self.budget = old.budget.clone();
         }
-        if same_gate {
-            self.gate = old.gate.clone().inherited(now);
-            for endpoint in (0..self.seats.len()).map(EndpointId) {
-                let state = self.gate.state(endpoint);
-                self.membership.set_available(endpoint, state.is_open());
-                let ramping = matches!(state, GateState::Ramping { .. });
-                self.membership.set_ramping(endpoint, ramping);
+        let mut transitions = std::mem::take(&mut self.transitions);
+        self.gate.inherit(&old.gate, checks, now, &mut transitions);
+        self.panics = old.panics;
+        for endpoint in (0..self.seats.len()).map(EndpointId) {
+            let state = self.gate.state(endpoint);
+            self.membership.set_available(endpoint, state.is_open());
+            let ramping = matches!(state, GateState::Ramping { .. });
+            self.membership.set_ramping(endpoint, ramping);
+            if let Some(endpoint) = self.seats.get(endpoint) {
+                endpoint.pool.set_accepting(state.is_open() && !endpoint.config.draining);
             }
         }
-        self.panics = self.panics_now();
+        self.heed_all(transitions, now);
+        self.note_panic();
     }
 
     /// Frees places that nobody holds any more, and says where `endpoints` will be, and which
@@ -215,7 +219,8 @@ impl Policies {
         let keeps: Vec<_> = fates.iter().map(|fate| fate.keeps_counts()).collect();
         let old = std::mem::replace(&mut self.balancer, balancer);
         self.balancer.succeed(old, &keeps, now);
-        self.gate.reseat(fates, now);
+        let mut transitions = std::mem::take(&mut self.transitions);
+        self.gate.reseat(fates, now, &mut transitions);
         self.reseat_membership(fates, selectors);
         for (place, fate) in fates.iter().enumerate() {
             if *fate == Fate::Returns {
@@ -224,6 +229,7 @@ impl Policies {
             let ramping = matches!(self.gate.state(EndpointId(place)), GateState::Ramping { .. });
             self.membership.set_ramping(EndpointId(place), ramping);
         }
+        self.heed_all(transitions, now);
         self.note_panic();
         left
     }
@@ -382,10 +388,7 @@ impl Policies {
     pub(super) fn sweep(&mut self, now: Instant) {
         let mut transitions = std::mem::take(&mut self.transitions);
         self.gate.sweep(now, &mut self.outlier_rng, &mut transitions);
-        for transition in transitions.drain(..) {
-            self.heed(transition, now);
-        }
-        self.transitions = transitions;
+        self.heed_all(transitions, now);
         if let Some(choice) = self.membership.choose(SubsetId::ALL, &mut self.balance_rng) {
             self.balancer.probes(choice.ready, now, &mut self.balance_rng, &mut self.asks);
         }
@@ -410,6 +413,14 @@ impl Policies {
     pub(super) fn take_news(&mut self) -> (Vec<News>, Vec<Arc<Endpoint>>) {
         let asks = self.asks.drain(..).filter_map(|place| self.seats.get(place).cloned());
         (std::mem::take(&mut self.news), asks.collect())
+    }
+
+    /// Passes on all that the gate decided, and keeps the memory for the next time.
+    fn heed_all(&mut self, mut transitions: Vec<Transition>, now: Instant) {
+        for transition in transitions.drain(..) {
+            self.heed(transition, now);
+        }
+        self.transitions = transitions;
     }
 
     /// Passes on what the gate decided.

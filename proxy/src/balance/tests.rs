@@ -181,7 +181,10 @@ impl Play {
         prop_assert!(self.cluster.lock().seats.len() <= bound);
         let rows = self.telemetry.cluster_rows();
         prop_assert_eq!(rows[0].members as usize, self.listed.len());
-        prop_assert!(rows[0].endpoints.is_out <= rows[0].members);
+        // What is told of who is out is what is so.
+        let states = self.cluster.endpoints().into_iter().map(|e| self.cluster.state(e.id));
+        let out = states.filter(|state| !state.is_open()).count();
+        prop_assert_eq!(rows[0].endpoints.is_out as usize, out);
         Ok(())
     }
 }

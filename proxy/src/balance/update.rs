@@ -10,9 +10,11 @@
 //!   queues, `limits`): also, a new cluster takes over, with new pools. Requests in flight finish in
 //!   the old one; both count for themselves until those have ended.
 //! - **Any other setting changes** (strategy, outlier detection, budget, …): a new cluster takes over
-//!   with the same pools. It knows the latencies for hedging, and, where the rules for them are the
-//!   same, ejections and the retry budget. The strategy, a circuit and a concurrency limit begin
-//!   anew, because what they have counted is under way in the old one.
+//!   with the same pools. It knows the latencies for hedging, who is ejected and what checks have
+//!   said, and, where the rules for them are the same, the circuit, the concurrency limit and the
+//!   retry budget. The strategy begins anew, because what it has counted is under way in the old
+//!   one. Whatever of this ends (the ejections, when there is no detection any more) is told like
+//!   any other change.
 //! - **An empty list of endpoints** changes nothing: the last good one stays. A discovery that has
 //!   lost its data says the same thing as a service that was switched off, and is much more common.
 
@@ -24,14 +26,13 @@ use tokio::time::Instant;
 use super::policies::{Policies, Update, members};
 use super::{Cluster, Endpoint};
 use crate::config::{ClusterConfig, EndpointConfig};
-use crate::limit::Limits;
 use crate::policy::balance::EndpointId;
 use crate::policy::limit::breaker::Breaker;
 use crate::policy::slots::Fate;
 use crate::pool::{Pool, PoolParts, SeatHold};
 use crate::seam::Dialer;
 use crate::telemetry::Telemetry;
-use crate::telemetry::event::{ClusterId, EndpointRef};
+use crate::telemetry::event::{CircuitState, ClusterId, EndpointRef, Event};
 
 /// How many endpoints an update added to a cluster and took from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +76,15 @@ impl Cluster {
             return (self.clone(), changed);
         }
         changed.rebuilt = true;
-        (Arc::new(self.under(rules, subsets)), changed)
+        let now = Instant::now();
+        let new = Arc::new(self.under(rules, subsets, now));
+        // What ended by the change is told by the one that goes on.
+        new.with_policies(now, |_| ());
+        if new.limits.supersede(&self.limits) {
+            let state = CircuitState::Closed;
+            new.emit(now, &Event::CircuitChanged { cluster: new.id, state });
+        }
+        (new, changed)
     }
 
     /// Keeps only those endpoints that are among `wanted`: for a cluster that another has taken the
@@ -179,13 +188,14 @@ impl Cluster {
     }
 
     /// The same endpoints under other `rules`.
-    fn under(&self, rules: ClusterConfig, subsets: Vec<BTreeMap<String, String>>) -> Self {
-        let now = Instant::now();
+    fn under(
+        &self,
+        rules: ClusterConfig,
+        subsets: Vec<BTreeMap<String, String>>,
+        now: Instant,
+    ) -> Self {
         let same_pools = rules.has_pools_of(&self.config);
-        let limits = match same_pools {
-            true => Limits::sharing(self.limits.breaker.clone(), &rules, now),
-            false => Limits::new(&rules, now),
-        };
+        let limits = self.limits.under(&rules, &self.config, same_pools, now);
         let pools = self.pools(&rules, &limits.breaker);
         let endpoints = self.endpoints().into_iter().map(|endpoint| {
             if same_pools {
@@ -201,9 +211,8 @@ impl Cluster {
         let seed = (self.seed, life);
         let mut policies = Policies::new(&rules, seats, subsets, seed, now.into_std());
         let same_budget = rules.retry_budget == self.config.retry_budget;
-        let same_gate = rules.has_gate_of(&self.config);
         let mut old = self.lock();
-        policies.inherit(&old, same_budget, same_gate, now.into_std());
+        policies.inherit(&old, same_budget, rules.health_check.is_some(), now.into_std());
         old.superseded = true;
         Self {
             id: self.id,

@@ -150,12 +150,6 @@ impl ClusterConfig {
         of(self) == of(other)
     }
 
-    /// Whether `other` ejects and checks endpoints by the same rules.
-    pub(crate) fn has_gate_of(&self, other: &Self) -> bool {
-        let of = |config: &Self| (config.outlier, config.slow_start.window);
-        of(self) == of(other) && self.health_check == other.health_check
-    }
-
     /// The knobs of its balancer.
     pub fn balancer_options(&self) -> BalancerOptions {
         BalancerOptions {

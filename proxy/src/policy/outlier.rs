@@ -112,7 +112,8 @@ impl Outlier {
     /// The endpoints have changed: `fates` says what each place is from now on. Who stays keeps all
     /// that is known of it; who is new or back begins in [`GateState::Ramping`], and answers to
     /// what was sent to it before do not count; who leaves is forgotten, and is no peer to anybody.
-    pub fn reseat(&mut self, fates: &[Fate], now: Instant) {
+    /// When those that are left are fewer than the cap is for, ejections end, as `out` then says.
+    pub fn reseat(&mut self, fates: &[Fate], now: Instant, out: &mut Vec<Transition>) {
         self.interval_at(now);
         self.gates.truncate(fates.len());
         self.gates.resize_with(fates.len(), Gate::new);
@@ -122,21 +123,62 @@ impl Outlier {
                 gate.begin(fate.is_listed(), Phase::Open { since });
             }
         }
-        let out = |gate: &&Gate| !matches!(gate.phase, Phase::Open { .. });
-        self.ejected = self.gates.iter().filter(out).count();
-        self.find_next_probe();
+        let is_out = |gate: &&Gate| !matches!(gate.phase, Phase::Open { .. });
+        self.ejected = self.gates.iter().filter(is_out).count();
+        self.lift_excess(now, out);
     }
 
-    /// For a cluster that goes on under other rules: requests that are in flight report to the old
-    /// one, so whoever is on trial there may be tried here at once.
-    pub fn inherited(mut self, now: Instant) -> Self {
-        for gate in &mut self.gates {
-            if let Phase::HalfOpen { reason, .. } = gate.phase {
-                gate.enter(Phase::Ejected { until: now, reason });
+    /// Goes on from what `old` knew of the same places, under the rules of this one. That a rule
+    /// changes is no news about an endpoint: ejections stand, and so does what checks have said.
+    /// Ended, and told in `out`, is only what these rules do not allow: every ejection if there is
+    /// no detection any more, those above the cap, and the verdicts if nobody `checks` any more.
+    ///
+    /// Requests in flight report to the old one, so whoever is on trial there may be tried here at
+    /// once. What its windows hold counts on only where the rules are the same.
+    pub fn inherit(&mut self, old: &Self, checks: bool, now: Instant, out: &mut Vec<Transition>) {
+        self.gates.clone_from(&old.gates);
+        self.ejected = old.ejected;
+        if self.options == old.options {
+            self.interval = old.interval;
+            self.interval_ends = old.interval_ends;
+            self.next_sweep = old.next_sweep;
+            self.typical = old.typical;
+        }
+        for (place, gate) in self.gates.iter_mut().enumerate() {
+            match gate.phase {
+                Phase::HalfOpen { reason, .. } => gate.enter(Phase::Ejected { until: now, reason }),
+                phase if self.options != old.options => gate.enter(phase),
+                Phase::Open { .. } | Phase::Ejected { .. } => {}
+            }
+            if gate.unhealthy && !checks {
+                gate.unhealthy = false;
+                let is_open = matches!(gate.phase, Phase::Open { .. });
+                let kind = if is_open { Kind::Healthy } else { Kind::HealthyButEjected };
+                out.push(Transition { endpoint: EndpointId(place), kind });
             }
         }
+        self.lift_excess(now, out);
+    }
+
+    /// Ends ejections that the rules do not allow, because there are others or fewer endpoints than
+    /// there were: first of whoever was to be tried first. A probe that is under way decides for
+    /// itself.
+    // Ejected → Open
+    fn lift_excess(&mut self, now: Instant, out: &mut Vec<Transition>) {
+        let listed = self.gates.iter().filter(|gate| gate.listed).count();
+        let cap = if self.options.enabled { self.options.cap(listed) } else { 0 };
+        while self.ejected > cap {
+            let ejected = self.gates.iter().enumerate();
+            let first = ejected.filter_map(|(place, gate)| match gate.phase {
+                Phase::Ejected { until, .. } => Some((until, place)),
+                Phase::Open { .. } | Phase::HalfOpen { .. } => None,
+            });
+            let Some((_, place)) = first.min() else { break };
+            self.ejected -= 1;
+            self.gates[place].enter(Phase::Open { since: Some(now) });
+            out.push(Transition { endpoint: EndpointId(place), kind: Kind::Returned });
+        }
         self.find_next_probe();
-        self
     }
 
     /// Stamped on each ordinary placement.

@@ -217,3 +217,53 @@ async fn clusters_come_and_go() {
     assert!(fleet.stack.clusters()[0].id.0 <= 2, "ids are used again");
     assert_eq!(fleet.stack.telemetry().conservation().attempts().started(), 80);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_stays_open_while_its_own_rules_are_the_same() {
+    const CIRCUIT: &str = "circuit = { min_requests = 10, open_for = \"60s\" }";
+    let rules = |more: &str| format!("{ROUND_ROBIN}\noutlier.enabled = false\n{more}");
+    let fleet = Fleet::new(&["a:80"], &rules(CIRCUIT), NO_RETRY, |_| Act::say(UNAVAILABLE));
+    let reached = || async {
+        let before = fleet.seen().len();
+        fleet.ask(GET).await;
+        fleet.seen().len() - before
+    };
+    let is_open = || fleet.metric("sidecar_cluster_circuit_state{cluster=\"web\",state=\"open\"}");
+    for _ in 0..10 {
+        assert_eq!(reached().await, 1);
+    }
+    assert_eq!((reached().await, is_open()), (0, 1));
+    fleet
+        .apply(&["a:80"], &rules(&format!("{CIRCUIT}\nconnect_timeout = \"2s\"")), NO_RETRY)
+        .expect("it is right");
+    assert_eq!((reached().await, is_open()), (0, 1), "new connections change nothing about it");
+    fleet
+        .apply(&["a:80"], &rules("circuit = { min_requests = 20 }"), NO_RETRY)
+        .expect("it is right");
+    assert_eq!(
+        (is_open(), reached().await),
+        (0, 1),
+        "another circuit begins closed, and it is told"
+    );
+    fleet.at_rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_ejected_is_told_to_be_back_when_nobody_ejects_any_more() {
+    let fleet = Fleet::new(&["a:80", "b:80"], ROUND_ROBIN, NO_RETRY, |seen| {
+        Act::say(if seen.endpoint == "a:80" { UNAVAILABLE } else { OK })
+    });
+    for _ in 0..20 {
+        fleet.ask(GET).await;
+    }
+    let ejected =
+        || fleet.metric("sidecar_cluster_outlier_detection_ejections_active{cluster=\"web\"}");
+    assert_eq!(ejected(), 1);
+    let slower = ROUND_ROBIN.replace("0s", "3s");
+    fleet.apply(&["a:80", "b:80"], &slower, NO_RETRY).expect("it is right");
+    assert_eq!(ejected(), 1, "another ramp is no pardon");
+    let off = format!("{ROUND_ROBIN}\noutlier.enabled = false");
+    fleet.apply(&["a:80", "b:80"], &off, NO_RETRY).expect("it is right");
+    assert_eq!(ejected(), 0);
+    fleet.at_rest().await;
+}

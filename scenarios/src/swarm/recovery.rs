@@ -46,6 +46,10 @@ impl Times {
         if !self.late_is_late {
             return vec![well];
         }
-        vec![well, table([("that", "late_starts".into()), ("at_most", 0.into())])]
+        let late = topology.called_in_time().into_iter().map(|service| {
+            let target = format!("{service}-*").into();
+            table([("that", "late_starts".into()), ("target", target), ("at_most", 0.into())])
+        });
+        std::iter::once(well).chain(late).collect()
     }
 }

@@ -24,6 +24,10 @@ pub(super) struct Service {
     pub(super) error_rate: f64,
     /// Whether its instances have a number of workers.
     pub(super) limited: bool,
+    /// Whether they go on with what nobody waits for any more.
+    works_on: bool,
+    /// The place of the service that calls it.
+    caller: Option<usize>,
     table: Table,
 }
 
@@ -54,8 +58,16 @@ const CROSSINGS: u64 = 8;
 fn service(draw: &mut Draw, name: &'static str, uneven: bool) -> Service {
     let instances = draw.pick(&[1, 2, 2, 3, 3, 4, 5, 8]);
     let mean_ms = draw.int(2, 40);
-    let mut service =
-        Service { name, instances, mean_ms, error_rate: 0.0, limited: false, table: Table::new() };
+    let mut service = Service {
+        name,
+        instances,
+        mean_ms,
+        error_rate: 0.0,
+        limited: false,
+        works_on: false,
+        caller: None,
+        table: Table::new(),
+    };
     put(&mut service.table, "name", name);
     match uneven {
         true => groups(draw, &mut service),
@@ -136,6 +148,7 @@ fn workers(draw: &mut Draw, service: &mut Service, busy_ms: u64, uneven: bool) {
         put(&mut service.table, "discipline", draw.pick(&["lifo", "processor_sharing"]));
     }
     if draw.chance(0.3) {
+        service.works_on = true;
         put(&mut service.table, "abandoned", draw.pick(&["dequeue", "serve"]));
     }
 }
@@ -166,11 +179,13 @@ fn calls(draw: &mut Draw, services: &mut [Service]) {
             false => vec![Value::from(called)],
         };
         put(&mut services[0].table, "calls", calls);
+        services[1..].iter_mut().for_each(|service| service.caller = Some(0));
         return;
     }
     for place in 1..services.len() {
         let called = services[place].name;
         put(&mut services[place - 1].table, "calls", called);
+        services[place].caller = Some(place - 1);
     }
 }
 
@@ -186,6 +201,20 @@ impl Topology {
     /// The share of requests that no service fails when each is asked once.
     pub(super) fn success_rate(&self) -> f64 {
         self.services.iter().map(|service| 1.0 - service.error_rate).product()
+    }
+
+    /// The services whose callers all stop in time. One that works on for nobody calls others late,
+    /// and its sidecar cannot know how old the request is that it does so for.
+    pub(super) fn called_in_time(&self) -> Vec<&'static str> {
+        let mut in_time = vec![true; self.services.len()];
+        // Callers stand above those that they call.
+        for (place, service) in self.services.iter().enumerate() {
+            if let Some(caller) = service.caller {
+                in_time[place] = in_time[caller] && !self.services[caller].works_on;
+            }
+        }
+        let services = self.services.iter().zip(in_time);
+        services.filter(|(_, in_time)| *in_time).map(|(service, _)| service.name).collect()
     }
 
     /// How long a request takes in all, with much to spare, when nothing is wrong.

@@ -94,6 +94,15 @@ impl Cluster {
         self.record(endpoint, epoch, outcome)
     }
 
+    /// Goes on under other rules; what that ends.
+    fn follow(&mut self, options: OutlierOptions, checks: bool) -> Vec<Transition> {
+        let mut next = Outlier::new(self.outlier.gates.len(), options);
+        let mut out = Vec::new();
+        next.inherit(&self.outlier, checks, self.now, &mut out);
+        self.outlier = next;
+        out
+    }
+
     fn is_open(&self, endpoint: EndpointId) -> bool {
         self.outlier.state(endpoint).is_open()
     }

@@ -31,6 +31,12 @@ enum Step {
     Wait {
         ms: u64,
     },
+    /// Other rules from now on.
+    Rules {
+        percent: f64,
+        enabled: bool,
+        checks: bool,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -45,6 +51,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
                 .prop_map(|(endpoint, healthy)| Step::Check { endpoint, healthy }),
             4 => (0..5_000u64).prop_map(|ms| Step::Wait { ms }),
             1 => Just(Step::Wait { ms: 100_000 }),
+            1 => (1.0..=100.0, any::<bool>(), any::<bool>())
+                .prop_map(|(percent, enabled, checks)| Step::Rules { percent, enabled, checks }),
         ],
         1..200,
     )
@@ -145,6 +153,20 @@ fn play(
                 cluster.now += ms(wait);
                 kinds.extend(cluster.sweep().into_iter().map(|t| (t.endpoint, Some(t.kind))));
             }
+            Step::Rules { percent, enabled, checks } => {
+                let options =
+                    OutlierOptions { max_ejection_percent: percent, enabled, ..Default::default() };
+                let transitions = cluster.follow(options, checks);
+                for Transition { endpoint, kind } in &transitions {
+                    prop_assert!(!before[endpoint.0].is_open(), "{endpoint:?} {kind:?}");
+                }
+                for endpoint in (0..endpoints).map(EndpointId) {
+                    let is_told = transitions.iter().any(|told| told.endpoint == endpoint);
+                    let is_open = cluster.is_open(endpoint);
+                    prop_assert!(is_told || is_open == before[endpoint.0].is_open());
+                }
+                kinds.extend(transitions.into_iter().map(|t| (t.endpoint, Some(t.kind))));
+            }
         }
         for (endpoint, kind) in kinds {
             let kind = kind.map(|kind| (cluster.now - origin, Transition { endpoint, kind }));
@@ -185,7 +207,8 @@ fn agree(cluster: &Cluster, before: &[GateState], step: &Step) -> Result<(), Tes
     let states: Vec<_> = all.map(|endpoint| outlier.state(endpoint)).collect();
     let phases = outlier.gates.iter().filter(|gate| !matches!(gate.phase, Phase::Open { .. }));
     prop_assert_eq!(phases.count(), outlier.active_ejections());
-    prop_assert!(outlier.active_ejections() <= outlier.options.cap(before.len()));
+    let cap = if outlier.options.enabled { outlier.options.cap(before.len()) } else { 0 };
+    prop_assert!(outlier.active_ejections() <= cap);
     // Only an active check takes the last one out.
     let open = |states: &[GateState]| states.iter().any(|state| state.is_open());
     let is_check = matches!(step, Step::Check { .. });

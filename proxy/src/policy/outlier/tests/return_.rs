@@ -251,3 +251,60 @@ fn who_is_down_by_check_is_not_probed_until_it_is_up() {
     assert_eq!(cluster.check(B, true), Some(Kind::HealthyButEjected));
     assert_eq!(cluster.probe().map(|(endpoint, _)| endpoint), Some(B));
 }
+
+#[test]
+fn other_rules_are_no_pardon_but_where_they_allow_less() {
+    let told = |kind| move |place| Transition { endpoint: EndpointId(place), kind };
+    let (returned, healthy) = (told(Kind::Returned), told(Kind::Healthy));
+    let mut cluster = Cluster::exact(6);
+    for (wait, place) in [(0, 3), (100, 1), (200, 4)] {
+        cluster.now += ms(wait);
+        eject(&mut cluster, EndpointId(place));
+    }
+    cluster.check(EndpointId(5), false);
+    let standing: Vec<_> = (0..6).map(|place| cluster.outlier.state(EndpointId(place))).collect();
+    let rules = cluster.outlier.options;
+    let other = OutlierOptions { base_ejection: secs(7), ..rules };
+    for rules in [rules, other] {
+        assert_eq!(cluster.follow(rules, true), []);
+        let now: Vec<_> = (0..6).map(|place| cluster.outlier.state(EndpointId(place))).collect();
+        assert_eq!(now, standing);
+        assert_eq!(cluster.outlier.active_ejections(), 3);
+    }
+    // A third of six; who would have been tried first is back.
+    let less = OutlierOptions { max_ejection_percent: 34.0, ..rules };
+    assert_eq!(cluster.follow(less, true), [returned(3)]);
+    assert_eq!(cluster.follow(less, false), [healthy(5)], "nobody checks any more");
+    let off = OutlierOptions { enabled: false, ..rules };
+    assert_eq!(cluster.follow(off, false), [returned(1), returned(4)]);
+    assert_eq!((cluster.outlier.active_ejections(), cluster.probe()), (0, None));
+}
+
+#[test]
+fn a_probe_under_way_when_the_rules_change_is_sent_again() {
+    let mut cluster = Cluster::exact(2);
+    eject(&mut cluster, A);
+    cluster.now += secs(2);
+    let (_, first) = cluster.probe().unwrap();
+    assert_eq!(cluster.follow(cluster.outlier.options, false), []);
+    let (endpoint, second) = cluster.probe().unwrap();
+    assert_eq!((endpoint, first == second), (A, false));
+    assert_eq!(cluster.record(A, second, OK), Some(Kind::Returned));
+}
+
+#[test]
+fn who_is_ejected_is_back_when_the_others_have_left() {
+    let mut cluster = Cluster::exact(4);
+    eject(&mut cluster, A);
+    eject(&mut cluster, B);
+    let mut out = Vec::new();
+    let fates = [Fate::Stays, Fate::Stays, Fate::Stays, Fate::Leaves];
+    cluster.outlier.reseat(&fates, cluster.now, &mut out);
+    assert_eq!(out.len(), 1, "one of three may be out");
+    let fates = [Fate::Stays, Fate::Stays, Fate::Leaves, Fate::Leaves];
+    cluster.outlier.reseat(&fates, cluster.now, &mut out);
+    assert_eq!(out.len(), 1, "and one of two");
+    let fates = [Fate::Leaves, Fate::Stays, Fate::Leaves, Fate::Leaves];
+    cluster.outlier.reseat(&fates, cluster.now, &mut out);
+    assert!(cluster.is_open(B), "and not the only one");
+}
