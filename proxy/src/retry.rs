@@ -103,10 +103,10 @@ impl Call<'_> {
     ) -> Result<Response<UpstreamBody>, Refusal> {
         let cluster = self.cluster;
         let mut tried = Vec::new();
-        let mut replayed = false;
+        let mut kind = AttemptKind::First;
+        let (mut replayed, mut retried) = (false, false);
         let mut reserved: Option<Reserved<'_>> = None;
         loop {
-            let kind = if journal.attempts == 0 { AttemptKind::First } else { AttemptKind::Retry };
             let Some(placement) = self.place(kind, &tried, journal, now) else {
                 return Err(Refusal::NoEndpoint { cluster: self.cluster.name.clone() });
             };
@@ -120,7 +120,7 @@ impl Call<'_> {
             if let Ok(response) = &outcome
                 && !self.retry.covers(&outcome_of(response))
             {
-                if kind == AttemptKind::Retry {
+                if retried {
                     let event = Event::RetrySucceeded { cluster: self.cluster.id };
                     self.cluster.emit(Instant::now(), &event);
                 }
@@ -134,10 +134,11 @@ impl Call<'_> {
             let lost_race =
                 matches!(&outcome, Err(Failed { cause: Cause::Reset { lost_race: true }, .. }));
             if lost_race && !replayed && self.is_repeatable() {
-                replayed = true;
+                (kind, replayed) = (AttemptKind::Replay, true);
                 continue;
             }
-            match self.judge(&outcome, journal.attempts - journal.hedges, now) {
+            let made = journal.attempts - journal.hedges - u32::from(replayed);
+            match self.judge(&outcome, made, now) {
                 Verdict::Accept => return conclude(outcome),
                 Verdict::GiveUp(why) => {
                     journal.gave_up = Some(why);
@@ -146,6 +147,7 @@ impl Call<'_> {
                     return conclude(outcome);
                 }
                 Verdict::Retry { after, reservation } => {
+                    (kind, retried) = (AttemptKind::Retry, true);
                     let reservation = Some(reservation);
                     reserved = Some(Reserved { cluster, reservation });
                     let event = Event::RetryScheduled { cluster: self.cluster.id, after };

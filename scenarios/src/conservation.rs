@@ -41,7 +41,7 @@ pub fn check(scenario: &Scenario, accounting: &Accounting, result: &RunResult) -
                 .map(sent_by)
                 .sum(),
             received: sum(|books| books.requests),
-            again: sum(|books| books.retries + books.hedges),
+            again: sum(|books| books.retries + books.hedges + books.replays),
             placed: sum(|books| books.placed.iter().sum()),
             arrived: logs.map(|(log, _)| log.len() as u64).sum(),
         }

@@ -249,6 +249,8 @@ pub struct SidecarBooks {
     pub retries: u64,
     /// How many of those were sent before an earlier one had failed.
     pub hedges: u64,
+    /// How many were repeated because an idle connection ended as they were sent on it.
+    pub replays: u64,
     /// The most of the service's instances that were ejected at the same time.
     pub most_ejected: usize,
     /// What does not add up in its own books.

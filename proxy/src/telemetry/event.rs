@@ -287,6 +287,8 @@ named! {
         Retry = "retry",
         /// An earlier one takes long.
         Hedge = "hedge",
+        /// An earlier one lost the race against the end of an idle connection.
+        Replay = "replay",
     }
 }
 

@@ -100,6 +100,9 @@ const UPSTREAM: &[Family<EndpointTotals>] = &[
     }),
     counter("upstream_rq_retry", "Retries", |t| t.of_kind(AttemptKind::Retry)),
     counter("upstream_rq_hedge", "Hedges", |t| t.of_kind(AttemptKind::Hedge)),
+    counter("upstream_rq_replay", "Repetitions of what an idle connection's end lost", |t| {
+        t.of_kind(AttemptKind::Replay)
+    }),
     counter_by("upstream_rq_class", "class", "Whole responses by status class", |t| {
         by_class(&t.completed)
     }),

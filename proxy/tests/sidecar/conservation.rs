@@ -42,7 +42,7 @@ async fn answers_never_cross_and_nothing_leaks() {
         let placed = world.counts().rq_total;
         let counts = world.counts();
         // Only what lost the race against an idle close is placed twice.
-        assert_eq!(placed, world.received() + counts.rq_retry, "every request here can be placed");
+        assert_eq!(placed, world.received() + counts.rq_replay, "every request here can be placed");
         let books = world.stack.telemetry().conservation();
         books.check_at_rest().expect("the books balance");
         assert_eq!(books.requests.ok, counts.rq_success, "seed {seed}: {counts:?}");

@@ -155,7 +155,7 @@ fn placed(said: &[&Saying]) -> Vec<Placed> {
             Said::Placed { backend, kind } => {
                 let own = placed.iter().filter(|attempt| attempt.sidecar == *sidecar);
                 let last_end = own.filter_map(|attempt| attempt.end.as_ref()).map(|end| end.0);
-                let failed_at = last_end.max().filter(|_| kind == "retry");
+                let failed_at = last_end.max().filter(|_| matches!(kind, "retry" | "replay"));
                 let backoff = failed_at.map(|failed_at| at.saturating_sub(failed_at));
                 let (sidecar, at) = (*sidecar, *at);
                 let (end, seen) = (None, None);

@@ -416,6 +416,7 @@ impl Sidecar {
             placed: lock(&self.told).instances.iter().map(placed).collect(),
             retries: attempts.of_kind(AttemptKind::Retry),
             hedges: attempts.of_kind(AttemptKind::Hedge),
+            replays: attempts.of_kind(AttemptKind::Replay),
             most_ejected: self.most_ejected(),
             imbalance: conservation.check().err().map(|imbalance| imbalance.to_string()),
             ..books
