@@ -2,10 +2,12 @@
 
 mod args;
 mod commands;
+mod compare;
 mod drive;
 mod exposition;
 mod live;
 mod output;
+mod search;
 mod settings;
 mod targets;
 
@@ -46,12 +48,12 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
     let Some(line) = args::parse()? else { return Ok(ExitCode::SUCCESS) };
     match &line.command {
         None => measure(&Settings::new(&line.run)?),
-        Some(Command::Search(args)) => commands::search(args),
+        Some(Command::Search(args)) => search::search(args),
         Some(Command::Merge(args)) => commands::merge(args),
-        Some(Command::Compare(args)) => commands::compare_two(args),
+        Some(Command::Compare(args)) => compare::compare_two(args),
         Some(Command::Man { command }) => commands::manual(command.as_deref()),
         Some(Command::Completions { shell }) => commands::completions(*shell),
-        Some(Command::Schema) => commands::schema(),
+        Some(Command::Schema { document }) => commands::schema(*document),
     }
 }
 
@@ -81,12 +83,7 @@ fn conclude(
     render: impl FnOnce(&Record) -> String,
     file: Option<File>,
 ) -> Result<ExitCode, Failure> {
-    let rendered = render(record);
-    match file {
-        Some(file) => replace(file, &rendered)
-            .map_err(|e| Failure::Run(format!("cannot write the report: {e}")))?,
-        None => print(&rendered)?,
-    }
+    deliver(&render(record), file)?;
     Ok(if record.verdict() == Verdict::Void {
         ExitCode::from(4)
     } else if record.slos.iter().any(|slo| !slo.holds) {
@@ -96,9 +93,19 @@ fn conclude(
     })
 }
 
-/// The record as one line of JSON.
-fn json(record: &Record) -> String {
-    let text = serde_json::to_string(record);
+/// Writes a report to where it is wanted.
+fn deliver(report: &str, file: Option<File>) -> Result<(), Failure> {
+    match file {
+        Some(file) => {
+            replace(file, report).map_err(|e| Failure::Run(format!("cannot write the report: {e}")))
+        }
+        None => print(report),
+    }
+}
+
+/// A document as one line of JSON.
+fn json(document: &impl serde::Serialize) -> String {
+    let text = serde_json::to_string(document);
     // Its keys are text and its numbers finite: there is nothing that JSON cannot say.
     text.map(|text| text + "\n").unwrap_or_default()
 }

@@ -312,6 +312,42 @@ fn a_search_ends_at_the_highest_rate_that_it_may_try() {
 }
 
 #[test]
+fn a_search_and_a_comparison_are_documents_too() {
+    let validator = |of: &str| {
+        let schema: Value = serde_json::from_slice(&loadgen(&["schema", of]).stdout).unwrap();
+        jsonschema::validator_for(&schema).unwrap()
+    };
+    let server = Server::start();
+    let url = server.url("/");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("search.json");
+    let to_file = file.to_str().unwrap();
+    let line =
+        "search -d 100ms --from 50 --max 100 --slo success>=0% --slo errors<=100% --format json -o";
+    let args: Vec<&str> = line.split(' ').chain([to_file, &url]).collect();
+    let output = loadgen(&args);
+    assert_eq!(output.stdout, b"", "the document is in the file");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("requests/s  phase") && said.contains("confirm"), "{said}");
+    let found: Value = serde_json::from_str(&text(&file)).unwrap();
+    assert!(validator("search").is_valid(&found), "{found}");
+    let tries = found["tries"].as_array().unwrap();
+    assert_eq!(tries.len(), said.lines().count() - 1);
+    assert!(tries.iter().all(|one| one["slos"].as_array().unwrap().len() == 2), "{found}");
+    let confirmed = tries.iter().any(|one| one["phase"] == "confirm" && one["holds"] == true);
+    let code = if confirmed { 0 } else { 3 };
+    assert_eq!((output.status.code(), found["holds_per_s"].is_null()), (Some(code), !confirmed));
+    // One run, against itself.
+    let record = directory.path().join("run.json");
+    let record = record.to_str().unwrap();
+    loadgen(&["-n", "20", "-R", "200", "--format", "json", "-o", record, &url]);
+    let compared = json(&loadgen(&["compare", record, record, "--format", "json"]));
+    assert!(validator("compare").is_valid(&compared), "{compared}");
+    let differences = compared["differences"].as_array().unwrap();
+    assert!(!differences.is_empty() && differences.iter().all(|d| d["a"] == d["b"]), "{compared}");
+}
+
+#[test]
 fn metrics_are_served_while_it_runs() {
     let server = Server::start();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -64,7 +64,11 @@ pub(super) enum Command {
         shell: clap_complete::Shell,
     },
     /// Print the JSON schema of a record
-    Schema,
+    Schema {
+        /// Of which document
+        #[arg(value_enum, default_value = "record")]
+        document: Document,
+    },
 }
 
 /// A run.
@@ -332,6 +336,20 @@ pub(super) struct SearchArgs {
     /// How often to try a rate near the knee
     #[arg(long, default_value = "3", allow_hyphen_values = true)]
     pub(super) repeats: String,
+
+    /// Format of the report: text, or json with every run
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub(super) format: Format,
+
+    /// Write the report to a file
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
 }
 
 /// A merge.
@@ -366,6 +384,21 @@ pub(super) struct CompareArgs {
 
     /// The JSON record to compare
     pub(super) b: PathBuf,
+
+    /// Format of the differences
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: Format,
+}
+
+/// What has a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Document {
+    /// What a run writes with --format json
+    Record,
+    /// What a search writes
+    Search,
+    /// What a comparison writes
+    Compare,
 }
 
 /// What becomes of requests that find no room.

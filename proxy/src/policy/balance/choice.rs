@@ -7,8 +7,8 @@
 //! A comparison of all must not be the slow part of a request at 300 endpoints. So costs are kept
 //! up to date as events come, not computed at the pick; they are kept as `f32`'s bits, because those
 //! of non-negative numbers are ordered as the numbers are and comparing integers is what compilers
-//! vectorise; and the least of each block of them is kept too, so that a pick looks at one number in
-//! sixteen and at the blocks that hold a least one.
+//! vectorise; and the least of each block of them is kept too, with how many equal it, so that a pick
+//! looks at two numbers in sixteen and at the one block that it falls on.
 
 use std::fmt;
 
@@ -86,6 +86,8 @@ pub(super) struct Costs {
     blocks: Vec<[i32; BLOCK]>,
     /// By block.
     least: Vec<i32>,
+    /// By block, how many of it cost the least.
+    ties: Vec<u32>,
 }
 
 impl Costs {
@@ -94,7 +96,8 @@ impl Costs {
         let mut blocks = vec![[0; BLOCK]; endpoints.div_ceil(BLOCK)];
         blocks.as_flattened_mut()[endpoints..].fill(NOBODY);
         let least = vec![0; blocks.len()];
-        Self { endpoints, blocks, least }
+        let ties = blocks.iter().map(|block| ties_in(block, 0)).collect();
+        Self { endpoints, blocks, least, ties }
     }
 
     /// `cost` is 0 or more; it is kept with the 24 significant bits of an `f32`.
@@ -103,7 +106,9 @@ impl Costs {
         let block = &mut self.blocks[endpoint.0 / BLOCK];
         // The sign's bit is not set: the bits are as a signed number what they are as another.
         block[endpoint.0 % BLOCK] = (cost as f32).to_bits().cast_signed();
-        self.least[endpoint.0 / BLOCK] = block.iter().copied().fold(NOBODY, i32::min);
+        let least = block.iter().copied().fold(NOBODY, i32::min);
+        self.least[endpoint.0 / BLOCK] = least;
+        self.ties[endpoint.0 / BLOCK] = ties_in(block, least);
     }
 
     fn get(&self, endpoint: EndpointId) -> i32 {
@@ -137,15 +142,16 @@ impl Costs {
     /// The same as [`Costs::least_of`] all, in their order.
     fn least_of_all(&self, rng: &mut dyn Rng) -> Option<EndpointId> {
         let least = self.least.iter().copied().min()?;
-        let ties_in = |block: &[i32; BLOCK]| block.iter().map(|c| u32::from(*c == least)).sum();
-        let holding = || (0..self.blocks.len()).filter(|&number| self.least[number] == least);
-        let ties: u32 = holding().map(|number| ties_in(&self.blocks[number])).sum();
+        let blocks = || self.least.iter().zip(&self.ties);
+        // Multiplied and not skipped: what does not branch is done for several blocks at once.
+        let ties = blocks().map(|(of, ties)| u32::from(*of == least) * ties).sum();
         let mut skip = one_of(ties, rng);
-        for number in holding() {
-            let block = &self.blocks[number];
-            let ties: u32 = ties_in(block);
-            if skip < ties {
-                let place = nth(block.iter().copied(), least, skip)?;
+        for (number, (of, ties)) in blocks().enumerate() {
+            if *of != least {
+                continue;
+            }
+            if skip < *ties {
+                let place = nth(self.blocks[number].iter().copied(), least, skip)?;
                 return Some(EndpointId(number * BLOCK + place));
             }
             skip -= ties;
@@ -161,6 +167,11 @@ impl Costs {
         let place = nth(costs(), least, one_of(ties, rng))?;
         Some(list[place])
     }
+}
+
+/// How many of a block cost so much.
+fn ties_in(block: &[i32; BLOCK], cost: i32) -> u32 {
+    block.iter().map(|other| u32::from(*other == cost)).sum()
 }
 
 /// One of so many, each of them equally likely. Draws nothing where there is nothing to draw.
