@@ -34,7 +34,7 @@ pub(super) fn compare_two(args: &CompareArgs) -> Result<ExitCode, Failure> {
     let (a, b) = (read(&args.a)?, read(&args.b)?);
     let differences = compare(&a, &b);
     if args.format == Format::Json {
-        let (a_verdict, b_verdict) = (a.verdict.clone(), b.verdict.clone());
+        let (a_verdict, b_verdict) = (a.verdict, b.verdict);
         let comparison =
             Comparison { schema: SCHEMA.to_owned(), a_verdict, b_verdict, differences };
         return print(&json(&comparison)).map(|()| ExitCode::SUCCESS);
