@@ -87,8 +87,8 @@ fn service_spec(scenario: &Scenario, service: &Service, seed: u64) -> ServiceSpe
     let call = |WrittenCall { table, .. }: WrittenCall| {
         let services = &scenario.file.services;
         let service = services.iter().position(|other| *other.name.get_ref() == table.service)?;
-        let CallTable { times, method, path, share, .. } = table;
-        Some(CallSpec { service, times, method, path, share })
+        let CallTable { times, method, path, headers, share, .. } = table;
+        Some(CallSpec { service, times, method, path, headers, share })
     };
     let groups = service.call_groups().into_iter();
     ServiceSpec {

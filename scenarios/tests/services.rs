@@ -28,7 +28,7 @@ errors = { rate = 0.1, status = 503, time = { constant = "1ms" }, method = "POST
 cold_start = { factor = 5, over = "2s", at_start = true }
 capacity = [{ at = "2s", factor = 0.5 }, { at = "4s", factor = 1.0 }]
 answer = "1KiB"
-calls = [["add", "sub"], { service = "add", times = 8, method = "GET", path = "/x?l=1", share = 0.5 }]
+calls = [["add", "sub"], { service = "add", times = 8, method = "GET", path = "/x?l=1", share = 0.5, headers = { a = "b" } }]
 
 [[services]]
 name = "add"
@@ -95,6 +95,7 @@ fn all_that_is_said_of_services_reaches_the_world() {
         .collect();
     assert_eq!(groups, [vec![(1, 1, 1.0), (2, 1, 1.0)], vec![(1, 8, 0.5)]]);
     assert_eq!(web.calls[1][0].path.as_str(), "/x?l=1");
+    assert_eq!(web.calls[1][0].headers["a"], "b");
     let identity = add.instances[0].body.as_ref().unwrap();
     assert_eq!(&identity[..], b"{\"service\":\"add\",\"host\":\"add-0\",\"weight\":15}\n");
     assert!(!add.instances[0].capacity.is_empty());
@@ -204,6 +205,8 @@ fn each_way_to_be_wrong_about_services_and_load_has_one_line() {
         ("times = 8", "times = 5000"),
         ("share = 0.5", "share = 1.5"),
         ("\"/x?l=1\"", "\"x\""),
+        ("a = \"b\"", "host = \"b\""),
+        ("a = \"b\"", "\"a b\" = \"b\""),
         ("\"uniform\"", "\"often\""),
         ("\"uniform\"", "\"burst:0\""),
         ("arrivals = \"uniform\"\n", ""),

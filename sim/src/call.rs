@@ -143,6 +143,7 @@ impl Call {
                 headers.append(name.clone(), value.clone());
             }
         }
+        headers.extend(self.spec.headers.clone());
         request
     }
 }

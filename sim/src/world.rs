@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use loadgen::Sample;
 use loadgen::plan::Plan;
 use proxy::config::{Balance, ClusterConfig, ListenerConfig, RouteConfig};
@@ -94,6 +94,8 @@ pub struct CallSpec {
     pub method: Option<Method>,
     /// What is asked for.
     pub path: PathAndQuery,
+    /// Fields that it carries, in place of what is handed on under their names.
+    pub headers: HeaderMap,
     /// The probability that it is made, each time; 1 for always.
     pub share: f64,
 }
@@ -102,7 +104,7 @@ impl CallSpec {
     /// `GET /` or the like, once for each request.
     pub fn once(service: usize) -> Self {
         let (times, path) = (NonZeroU32::MIN, PathAndQuery::from_static("/"));
-        Self { service, times, method: None, path, share: 1.0 }
+        Self { service, times, method: None, path, headers: HeaderMap::new(), share: 1.0 }
     }
 }
 

@@ -1,15 +1,19 @@
 //! Fields of scenarios that check themselves while they are read, for `deserialize_with`.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::PathAndQuery;
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use loadgen::plan::Arrivals;
 use proxy::config::{fields, suggest};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use sim::backend::MOST_WORKERS;
+use sim::backend::{INDEX_HEADER, MOST_WORKERS, PLACE_HEADER};
 use toml::Spanned;
 
 use super::service::Answer;
@@ -129,6 +133,23 @@ pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathAnd
     path.ok_or_else(|| {
         D::Error::custom(format!("`{text}` is not a path; write one such as \"/a\""))
     })
+}
+
+/// Fields of a call. What frames it or says which request it is for is not for a file to say.
+pub(super) fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderMap, D::Error> {
+    let written = BTreeMap::<String, String>::deserialize(deserializer)?;
+    let fields = written.iter().map(|(name, value)| {
+        let wrong = || D::Error::custom(format!("`{name}: {value}` is not a header field"));
+        let own =
+            [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, TE, EXPECT, UPGRADE];
+        let field = name.parse::<HeaderName>().map_err(|_| wrong())?;
+        if own.contains(&field) || [INDEX_HEADER, PLACE_HEADER].contains(&field.as_str()) {
+            let message = format!("`{name}` is written by the caller itself; leave it out");
+            return Err(D::Error::custom(message));
+        }
+        Ok((field, value.parse().map_err(|_| wrong())?))
+    });
+    fields.collect()
 }
 
 pub(super) fn optional_path_beginning<'de, D: Deserializer<'de>>(

@@ -1,12 +1,13 @@
 //! What a service calls for each request, as it is written: a name, a table, or a list of both, in
 //! which a list within the list is called at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-use http::Method;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
 use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
@@ -47,6 +48,10 @@ pub struct CallTable {
     #[serde(default = "root", deserialize_with = "fields::path")]
     #[schemars(with = "String")]
     pub path: PathAndQuery,
+    /// Fields that it carries, in place of what is handed on under their names.
+    #[serde(default, deserialize_with = "fields::headers")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub headers: HeaderMap,
     /// The probability that it is made, each time.
     #[serde(default = "always", deserialize_with = "fields::fraction")]
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
@@ -101,6 +106,7 @@ impl Calls {
                 times: once(),
                 method: None,
                 path: root(),
+                headers: HeaderMap::new(),
                 share: always(),
             },
             Calls::Long(table) => (**table).clone(),
