@@ -11,7 +11,7 @@ use loadgen::record::Record;
 use loadgen::search::{Knee, Options, Phase, Search, Step};
 
 use super::args::{CompareArgs, Format, Line, MergeArgs, SearchArgs};
-use super::drive::drive;
+use super::drive::{Kept, drive};
 use super::live::Live;
 use super::output::text::short;
 use super::settings::{Load, bounded, number, slos, usage};
@@ -52,7 +52,7 @@ pub(super) fn search(args: &SearchArgs) -> Result<ExitCode, Failure> {
             tried.duration = tried.duration.map(|d| d * CONFIRM_TIMES);
             tried = tried.at_rate(rate)?;
         }
-        let record = drive(&tried, &mut Live::silent())?;
+        let record = drive(&tried, &mut Live::silent(), Kept::default())?;
         let is_void = record.verdict() == Verdict::Void;
         let holds = !is_void && record.slos.iter().all(|slo| slo.holds);
         print(&tried_line(rate, phase, holds, &record))?;
