@@ -200,9 +200,13 @@ fn figures_over_time_and_of_what_processes_used() {
         fs::read_to_string(path).expect(name)
     };
     // Cores until the plan's end, and all of the time by all of the requests.
-    insta::assert_snapshot!(csv("resources"), @"");
-    insta::assert_snapshot!(csv("throughput-over-time"), @"");
-    insta::assert_snapshot!(csv("send-lag-over-time"), @"");
+    insta::assert_snapshot!(csv("resources"), @r#"
+    variant,process,requests_per_s,cores,memory_mib,us_a_request
+    "haproxy, 100/s",haproxy,100,0.04,12,440
+    "haproxy, 200/s",haproxy,200,0.04,12,220
+    "#);
+    insta::assert_snapshot!("live-throughput", csv("throughput-over-time"));
+    insta::assert_snapshot!("live-send-lag", csv("send-lag-over-time"));
     for name in ["heatmap", "knee", "response-over-time", "goodput-over-time"] {
         assert!(csv(name).lines().count() > 2, "{name}");
     }

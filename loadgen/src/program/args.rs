@@ -17,8 +17,6 @@ Examples:
   A gate for CI, Poisson arrivals, the record kept:
     loadgen -R 500 -d 1m --warmup 5s --arrival poisson --slo 'p99<250ms' \\
         --slo 'errors<0.1%' --format json -o run.json http://127.0.0.1:8080/
-  What a proxy uses meanwhile, its processor time and memory:
-    loadgen -R 2000 --watch $(pidof -s haproxy)=haproxy http://127.0.0.1:8080/
 
 Exit codes: 0 done, 1 failed to run, 2 wrong usage, 3 an objective was missed,
 4 void: the numbers do not measure what was asked.
@@ -103,8 +101,8 @@ pub(super) struct RunArgs {
 
     /// Watch a process: how much processor time and memory it uses; repeatable
     ///
-    /// With all that it started, by /proc, at each interval. Such as --watch
-    /// 4711=proxy, or --watch $(pidof -s haproxy).
+    /// With all that it started, by /proc, at each interval. For example
+    /// loadgen -R 2000 --watch $(pidof -s haproxy)=haproxy http://127.0.0.1:80/
     #[arg(long, value_name = "PID[=NAME]", allow_hyphen_values = true, hide_short_help = true)]
     pub(super) watch: Vec<String>,
 
@@ -445,7 +443,7 @@ mod tests {
         // One screen for a newcomer, and everything for who asks for it.
         let short = Line::command().render_help().to_string();
         assert!(short.lines().count() <= 52, "{} lines\n{short}", short.lines().count());
-        assert_eq!(short.matches("\n    loadgen ").count(), 4);
+        assert_eq!(short.matches("\n    loadgen ").count(), 3);
         let long = Line::command().render_long_help().to_string();
         for argument in Line::command().get_arguments().filter_map(clap::Arg::get_long) {
             assert!(long.contains(&format!("--{argument}")), "{argument}");
