@@ -74,10 +74,12 @@ pub(crate) fn resources(shown: &Shown<'_>) -> Option<Figure> {
         let most = uses.iter().filter_map(of).fold(0.0, f64::max);
         one(&curves, &title, (&x, &Axis::from_zero(most, 4, words)), of)
     });
-    let runs: usize = shown.variants().map(|(_, runs)| runs.len()).sum();
+    let watched = |run: &&&RunRecord| !of_run(run).is_empty();
+    let runs = shown.variants().flat_map(|(_, runs)| runs).filter(watched).count();
     let caption = format!(
-        "Processes that were watched in {}: processor time while requests were planned; that of \
-         the whole run by the requests sent; and the most memory (resident set, in which what a \
+        "Processes that were watched in {}: processor time while requests were planned, where who \
+         falls behind has work left for later; that of the whole run by the requests sent; and the \
+         most memory (resident set, in which what a \
          program's processes share counts for each). Each with all that it started. Lines are the \
          median over runs, bands reach from the smallest to the largest. Only runs on one machine \
          can be compared.",
