@@ -110,6 +110,13 @@ pub enum Doubt {
         /// The longest pause that the watcher saw.
         worst: Duration,
     },
+    /// A watched process ended before the run was over.
+    WatchedEnded {
+        /// What it is called.
+        name: String,
+        /// How long after measuring began that was seen.
+        after: Duration,
+    },
     /// Values were longer than the histogram reaches.
     Clamped(u64),
 }
@@ -172,6 +179,9 @@ impl Doubt {
             Doubt::Hiccups { .. } => {
                 "quieten the machine: such pauses are part of every time measured"
             }
+            Doubt::WatchedEnded { .. } => {
+                "see why; its processor time and memory are those until then"
+            }
             Doubt::Clamped(_) => "shorten the timeout to less than an hour",
         }
     }
@@ -221,6 +231,9 @@ impl fmt::Display for Doubt {
             }
             Doubt::Hiccups { worst } => {
                 write!(f, "the machine paused for up to {worst:.1?}")
+            }
+            Doubt::WatchedEnded { name, after } => {
+                write!(f, "{name}, which was watched, had ended after {after:.1?}")
             }
             Doubt::Clamped(count) => write!(f, "{count} response times were over an hour"),
         }

@@ -1,4 +1,7 @@
-//! Latencies, kept as an HDR histogram of nanoseconds.
+//! Latencies, kept as an HDR histogram of nanoseconds; `coarse` is a smaller one, for each of many
+//! intervals.
+
+mod coarse;
 
 use std::time::Duration;
 
@@ -7,6 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
+
+pub use coarse::CoarseHistogram;
 
 /// The longest time kept apart from longer ones; anything above is recorded as this.
 pub const HIGHEST: Duration = Duration::from_secs(3600);

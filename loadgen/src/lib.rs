@@ -17,9 +17,10 @@
 //! - [`response`]: the incremental decoder behind it; [`expect`]: what is looked for in an answer.
 //! - [`sample`]: what became of one request.
 //! - [`observer`]: who is told; [`recorder`]: the observer that counts and keeps histograms, made
-//!   of [`accounting`] and [`histogram`]; [`interval`]: the one that cuts a run into seconds.
+//!   of [`accounting`] and [`histogram`]; [`series`]: the same by intervals; [`interval`]: the
+//!   observer that cuts a run into seconds while it goes on.
 //! - [`doubt`]: what speaks against believing the numbers, with a remedy each; [`machine`]: what
-//!   the machine had to do with them.
+//!   the machine had to do with them; [`watch`]: what other processes used meanwhile.
 //! - [`record`]: what is kept of a run. From it alone come [`slo`], whether it met its objectives,
 //!   and [`compare`], how it differs from another.
 //! - [`search`]: which rate to try next, to find the highest that meets them.
@@ -69,8 +70,10 @@ pub mod response;
 pub mod run;
 pub mod sample;
 pub mod search;
+pub mod series;
 pub mod slo;
 pub mod target;
+pub mod watch;
 
 pub use accounting::Accounting;
 pub use dial::{Dialler, TcpDialler};

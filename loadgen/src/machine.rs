@@ -52,7 +52,7 @@ pub fn process_cpu() -> Duration {
 }
 
 /// The monotonic clock: what is measured here is the machine, never a simulation.
-fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     clock(ClockId::Monotonic)
 }
 

@@ -19,6 +19,7 @@ use loadgen::doubt::Verdict;
 use loadgen::record::Record;
 
 use args::{Command, Format};
+use drive::Kept;
 use live::Live;
 use settings::Settings;
 
@@ -59,12 +60,18 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
 
 /// One run and its report.
 fn measure(settings: &Settings) -> Result<ExitCode, Failure> {
+    let subjects = drive::subjects(&settings.watch)?;
     // Opened before the run: a report that cannot be written is a run for nothing.
     let file = settings.output.as_deref().map(open).transpose()?;
     let hgrm = settings.series.hgrm.as_deref().map(live::create).transpose()?;
     let mut live = Live::open(&settings.series, &settings.load)?;
 
-    let record = drive::drive(&settings.load, &mut live)?;
+    let kept = Kept {
+        every: settings.series.every,
+        series: settings.format == Format::Json,
+        watch: subjects,
+    };
+    let record = drive::drive(&settings.load, &mut live, kept)?;
     if let (Some(file), Some(times)) = (hgrm, record.times.get("response")) {
         replace(file, &output::hgrm::render(&times.histogram))
             .map_err(|e| Failure::Run(format!("cannot write the distribution: {e}")))?;

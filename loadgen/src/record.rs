@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::doubt::{self, Doubt, Evidence, Verdict};
 use crate::histogram::LatencyHistogram;
 use crate::recorder::{Part, Recorder};
+use crate::series::{Series, SeriesError};
 use crate::slo::Slo;
 pub use document::{
     Asked, Connections, DoubtRecord, InFlight, MachineRecord, Portion, Rate, Record, SloRecord,
@@ -115,6 +116,7 @@ impl Record {
             backends: recorder.backends().map(|(n, p)| (n.to_owned(), Portion::new(p))).collect(),
             failures: recorder.failures.clone(),
             times: times(recorder),
+            series: recorder.series.clone(),
             machine: MachineRecord {
                 platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 processors: std::thread::available_parallelism().map_or(0, |n| n.get() as u64),
@@ -123,6 +125,7 @@ impl Record {
                 floor: Times::new(&machine.floor, None),
                 hiccups: Times::new(&machine.hiccups, None),
             },
+            watched: machine.watched.clone(),
             slos: Vec::new(),
             verdict: doubt::verdict(&doubts).name().to_owned(),
             doubts: doubts.iter().map(DoubtRecord::new).collect(),
@@ -167,6 +170,11 @@ impl Record {
         self.machine.process_cpu_ns += other.machine.process_cpu_ns;
         self.machine.floor.merge(&other.machine.floor);
         self.machine.hiccups.merge(&other.machine.hiccups);
+        self.series = match (self.series.take(), &other.series) {
+            (Some(mut mine), Some(theirs)) => mine.merge(theirs).then_some(mine),
+            _ => None,
+        };
+        self.watched.extend_from_slice(&other.watched);
         self.slos.clear();
         let mine = verdict_named(&self.verdict).max(verdict_named(&other.verdict));
         self.verdict = mine.name().to_owned();
@@ -185,7 +193,8 @@ impl Record {
     /// Reads a document.
     ///
     /// # Errors
-    /// When it is none, is of another version, or its accounting does not balance; says where.
+    /// When it is none, is of another version, or its accounting or that of its series does not
+    /// balance; says where.
     pub fn from_json(text: &str) -> Result<Record, RecordError> {
         let value: serde_json::Value = serde_json::from_str(text).map_err(RecordError::Json)?;
         let schema = value.get("schema").and_then(|schema| schema.as_str());
@@ -195,6 +204,7 @@ impl Record {
         }
         let mut record: Record = serde_json::from_value(value).map_err(RecordError::Json)?;
         record.accounting.verify().map_err(RecordError::Imbalance)?;
+        record.series.iter().try_for_each(Series::verify).map_err(RecordError::Series)?;
         record.schema = SCHEMA.to_owned();
         Ok(record)
     }
@@ -225,6 +235,9 @@ pub enum RecordError {
     /// It was changed, or written by a defect.
     #[error("{0}")]
     Imbalance(#[source] crate::accounting::Imbalance),
+    /// The same of its intervals.
+    #[error("{0}")]
+    Series(#[source] SeriesError),
 }
 
 /// An unknown word is the gravest: nobody vouches for it.

@@ -9,6 +9,7 @@ use crate::accounting::{Accounting, Imbalance};
 use crate::histogram::LatencyHistogram;
 use crate::observer::{Event, Observer, Shortage};
 use crate::sample::{Outcome, Sample};
+use crate::series::Series;
 pub use part::Part;
 
 /// The observer that most runs want: where each request went, and how long it took.
@@ -48,6 +49,8 @@ pub struct Recorder {
     pub last_send: Duration,
     /// The time that requests spent in flight, added up over all of them.
     pub service_total: Duration,
+    /// What is measured, by intervals; `None` if nobody asked for it.
+    pub series: Option<Series>,
     /// What was planned before this is warm-up.
     warmup_ends: Duration,
     /// Times of whole responses. Each request is in one place, and what readers want is put
@@ -91,6 +94,11 @@ impl Recorder {
         Self { warmup_ends: warmup, targets, ..Self::default() }
     }
 
+    /// The same, and what is measured is also kept by intervals of this length.
+    pub fn with_series(self, every: Duration) -> Self {
+        Self { series: Some(Series::new(every)), ..self }
+    }
+
     /// Where requests in and after the warm-up went.
     pub fn total(&self) -> Accounting {
         let mut total = self.accounting;
@@ -123,6 +131,9 @@ impl Recorder {
         if !self.targets.is_empty() {
             let sum: u64 = self.targets.iter().map(|part| part.response.count()).sum();
             identities.push(("response by target = response", sum, response));
+        }
+        if let Some(series) = &self.series {
+            identities.push(("planned in all intervals = response", series.planned(), response));
         }
         match identities.into_iter().find(|(_, left, right)| left != right) {
             Some((identity, left, right)) => Err(Imbalance { identity, left, right }),
@@ -161,6 +172,11 @@ impl Recorder {
             shorter(self.service_censored_from, other.service_censored_from);
         self.last_send = self.last_send.max(other.last_send);
         self.service_total += other.service_total;
+        // Workers of one run have intervals of one length, doubled or not.
+        self.series = match (self.series.take(), &other.series) {
+            (Some(mut mine), Some(theirs)) => mine.merge(theirs).then_some(mine),
+            _ => None,
+        };
     }
 
     /// Response time, from the planned instant, of every request that came due. Timeouts and
@@ -239,6 +255,9 @@ impl Observer for Recorder {
         if sample.outcome == Outcome::Unsent && sample.planned >= sample.finished {
             return;
         }
+        if let Some(series) = &mut self.series {
+            series.observe(sample, self.warmup_ends);
+        }
         let (response, service) = (sample.response_time(), sample.service_time());
         if sample.outcome.is_censored() {
             self.censored += 1;
@@ -275,6 +294,9 @@ impl Observer for Recorder {
             Event::Begun { planned, lag, waited, reused } => {
                 self.reused += u64::from(reused);
                 if planned >= self.warmup_ends {
+                    if let Some(series) = self.series.as_mut().filter(|_| !waited) {
+                        series.lagged(planned - self.warmup_ends, lag);
+                    }
                     let lags = if waited { &mut self.connection_wait } else { &mut self.send_lag };
                     lags.record(lag);
                 }

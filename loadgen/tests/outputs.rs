@@ -95,6 +95,8 @@ fn the_record_follows_the_schema_that_is_shipped() {
         "x-backend",
         "--slo",
         "p50<1h",
+        "--watch",
+        &format!("{}=tests", std::process::id()),
         &url,
         &server.url("/b"),
     ]);
@@ -106,6 +108,7 @@ fn the_record_follows_the_schema_that_is_shipped() {
     let mut broken = record.clone();
     broken["accounting"]["ok"] = "all".into();
     assert!(!validator.is_valid(&broken));
+    assert!(record["series"].is_object() && record["watched"][0]["name"] == "tests");
     // Both targets, and both names that the server goes by.
     let of = |what: &str| record[what].as_object().unwrap().len();
     assert_eq!((of("targets"), of("backends")), (2, 2));

@@ -5,13 +5,11 @@
 //! and drawn. Everything in it is computed from the client's record and the backends' logs; what
 //! the proxy said about itself stands in fields called `said`: it explains, and decides nothing.
 //!
-//! `series` is what happened over time, `trace` what happened to single requests, `coarse` the small
-//! histogram of an interval. `earlier` reads records of the schema before this one, `client` those of
+//! `series` is what happened over time, `trace` what happened to single requests. `earlier` reads records of the schema before this one, `client` those of
 //! the load generator alone, and `layout` is how a record looks as text.
 
 mod check;
 mod client;
-mod coarse;
 mod earlier;
 mod layout;
 mod series;
@@ -21,11 +19,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use loadgen::histogram::CoarseHistogram;
 use loadgen::{Accounting, LatencyHistogram};
 use serde::{Deserialize, Serialize};
 
 pub use self::check::{Check, Unit};
-pub use self::coarse::CoarseHistogram;
 pub use self::series::{
     EndpointRecord, EndpointSeries, Interval, Quantiles, Reaction, ResourceSample, SaidInInterval,
     Served, Throughput,

@@ -7,6 +7,7 @@ use crate::histogram::LatencyHistogram;
 use crate::plan::Plan;
 use crate::recorder::Recorder;
 use crate::run::RunEnd;
+use crate::watch::Watched;
 
 /// A lag that is not the generator's fault: what a busy machine's scheduler adds even to a bare
 /// loop.
@@ -56,6 +57,8 @@ pub struct Machine {
     pub floor: LatencyHistogram,
     /// By how much a watcher overslept; empty if there was none.
     pub hiccups: LatencyHistogram,
+    /// What the processes used that were watched.
+    pub watched: Vec<Watched>,
 }
 
 /// All that is known of a run.
@@ -159,6 +162,10 @@ impl Evidence<'_> {
         if worst > HICCUP {
             doubts.push(Doubt::Hiccups { worst });
         }
+        doubts.extend(machine.watched.iter().filter_map(|watched| {
+            let after = Duration::from_nanos(watched.ended_ns?);
+            Some(Doubt::WatchedEnded { name: watched.name.clone(), after })
+        }));
         doubts
     }
 }

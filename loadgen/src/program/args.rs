@@ -103,7 +103,14 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(super) csv: Option<PathBuf>,
 
-    /// Length of an interval of log, series and exposition
+    /// Watch a process: how much processor time and memory it uses; repeatable
+    ///
+    /// With all that it started, by /proc, at each interval. For example
+    /// loadgen -R 2000 --watch $(pidof -s haproxy)=haproxy http://127.0.0.1:80/
+    #[arg(long, value_name = "PID[=NAME]", allow_hyphen_values = true, hide_short_help = true)]
+    pub(super) watch: Vec<String>,
+
+    /// Length of an interval of record, log, series, exposition and watching
     #[arg(long, value_name = "TIME", default_value = "1s", hide_short_help = true)]
     pub(super) interval: String,
 

@@ -22,6 +22,7 @@ use loadgen::interval::{Interval, Timeline};
 use loadgen::machine::{self, Watcher};
 use loadgen::record::Record;
 use loadgen::run::Gauges;
+use loadgen::watch::{AtWork, Schedule, Subject, Watch};
 use loadgen::{
     Dialler, Event, LatencyHistogram, Observer, Options, PrecisePacer, Recorder, RunEnd, Sample,
     SleepPacer, SpinPacer,
@@ -30,7 +31,7 @@ use loadgen::{
 use super::Failure;
 use super::args::Pacing;
 use super::live::{Live, News};
-use super::settings::Load;
+use super::settings::{Load, Wanted, usage};
 
 /// Time for all threads to get ready before the plan starts.
 const LEAD: Duration = Duration::from_millis(20);
@@ -41,15 +42,44 @@ const FLOOR: Duration = Duration::from_millis(100);
 /// Descriptors that are no connections of the run.
 const SPARE_DESCRIPTORS: u64 = 32;
 
+/// What is kept besides the books and histograms of the whole run.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// The length of an interval.
+    pub(super) every: Duration,
+    /// What happened in each.
+    pub(super) series: bool,
+    /// What these processes used.
+    pub(super) watch: Vec<Subject>,
+}
+
+/// Finds the processes that are to be watched.
+pub(super) fn subjects(wanted: &[Wanted]) -> Result<Vec<Subject>, Failure> {
+    let mut subjects: Vec<Subject> = Vec::new();
+    for Wanted { pid, name } in wanted {
+        let subject = Subject::find(*pid, name.clone());
+        let subject = subject.map_err(|why| usage(format!("--watch {pid}: {why}")))?;
+        if subjects.iter().any(|other| other.name() == subject.name()) {
+            let name = subject.name();
+            return Err(usage(format!(
+                "--watch {pid}: another one is called {name} too; name each, as in {pid}={name}-2"
+            )));
+        }
+        subjects.push(subject);
+    }
+    Ok(subjects)
+}
+
 /// Carries out the load after connecting once to see that it is possible; `live` is told how it
 /// goes.
-pub(super) fn drive(load: &Load, live: &mut Live) -> Result<Record, Failure> {
+pub(super) fn drive(load: &Load, live: &mut Live, kept: Kept) -> Result<Record, Failure> {
     check_descriptors(load)?;
     let runtime = runtime()?;
     let gauges = Arc::new(Gauges::default());
     let watcher = Watcher::start()
         .map_err(|e| Failure::Run(format!("cannot start the watcher's thread: {e}")))?;
     let cpu_before = machine::process_cpu();
+    let mut watch = None;
     let measured = runtime.block_on(async {
         let dialler = preflight(load).await?;
         let (stop, stopped) = watch::channel(false);
@@ -57,6 +87,14 @@ pub(super) fn drive(load: &Load, live: &mut Live) -> Result<Record, Failure> {
         let (news, heard) = std::sync::mpsc::channel();
         let measures_floor = measures_floor(load);
         let start = Instant::now() + LEAD + if measures_floor { FLOOR } else { Duration::ZERO };
+        let begin = start + load.warmup;
+        let begins_in = begin.saturating_duration_since(Instant::now());
+        let mut at_work = None;
+        if !kept.watch.is_empty() {
+            let schedule = Schedule { begins_in, every: kept.every };
+            let started = Watch::start(kept.watch, schedule).map_err(unstarted)?;
+            (watch, at_work) = (Some(started.0), Some(started.1));
+        }
         let mut results = Vec::new();
         for worker in 0..load.threads {
             let share = Share {
@@ -64,6 +102,8 @@ pub(super) fn drive(load: &Load, live: &mut Live) -> Result<Record, Failure> {
                 dialler: dialler.clone(),
                 start,
                 every: live.every(),
+                series: kept.series.then_some(kept.every),
+                at_work: at_work.clone(),
                 news: news.clone(),
                 gauges: gauges.clone(),
                 stop: stop.clone(),
@@ -77,14 +117,15 @@ pub(super) fn drive(load: &Load, live: &mut Live) -> Result<Record, Failure> {
                     // Nobody waits for the result only if the program is ending anyway.
                     let _ = send.send(work(&load, share));
                 })
-                .map_err(|e| Failure::Run(format!("cannot start a thread: {e}")))?;
+                .map_err(unstarted)?;
             results.push(receive);
         }
-        drop(news);
+        drop((news, at_work));
         live.attend(load, heard, collect(results), &stop, start).await
     });
     let mut measured = measured?;
     measured.machine.hiccups = watcher.finish();
+    measured.machine.watched = watch.map(Watch::finish).unwrap_or_default();
     measured.machine.process_cpu = machine::process_cpu().saturating_sub(cpu_before);
     // What threads counted together; the sum of their peaks is only an upper bound.
     measured.end.peak_in_flight = gauges.in_flight.peak();
@@ -94,6 +135,10 @@ pub(super) fn drive(load: &Load, live: &mut Live) -> Result<Record, Failure> {
     let mut record = Record::new(load.asked(), &evidence);
     record.judge(&load.slos);
     Ok(record)
+}
+
+fn unstarted(error: io::Error) -> Failure {
+    Failure::Run(format!("cannot start a thread: {error}"))
 }
 
 /// A bare loop would be in the way where nothing is paced by polling.
@@ -134,6 +179,10 @@ struct Share {
     dialler: Dialler,
     start: Instant,
     every: Option<Duration>,
+    /// The length of an interval of the record's series.
+    series: Option<Duration>,
+    /// Held while requests are sent and answered.
+    at_work: Option<AtWork>,
     news: Sender<News>,
     gauges: Arc<Gauges>,
     stop: Arc<watch::Sender<bool>>,
@@ -200,8 +249,12 @@ fn work(load: &Load, share: Share) -> Result<Measured, Failure> {
         // The other side has gone only if the program is ending anyway.
         let _ = news.send(News { worker, interval });
     };
+    let recorder = Recorder::with(load.warmup, load.mix.aims().len());
     let told = Rc::new(RefCell::new(Told {
-        recorder: Recorder::with(load.warmup, load.mix.aims().len()),
+        recorder: match share.series {
+            Some(every) => recorder.with_series(every),
+            None => recorder,
+        },
         timeline: share.every.map(|every| Timeline::new(every, hand_on)),
         stop: share.stop,
     }));
@@ -237,6 +290,7 @@ fn work(load: &Load, share: Share) -> Result<Measured, Failure> {
             None => run.await,
         }
     });
+    drop(share.at_work);
     machine.thread_cpu = vec![machine::thread_cpu().saturating_sub(cpu_before)];
     machine.is_cpu_work = load.plan.is_closed() || load.pacing == Pacing::Coarse;
     machine.floor.merge(&floor(load));

@@ -11,7 +11,7 @@ use loadgen::record::{DoubtRecord, Record, SloRecord};
 use loadgen::search::{Knee, Options, Phase, Search, Step};
 
 use super::args::{Format, SearchArgs};
-use super::drive::drive;
+use super::drive::{Kept, drive};
 use super::live::Live;
 use super::settings::{Load, bounded, number, usage};
 use super::{Failure, deliver, json, open, print};
@@ -102,7 +102,7 @@ pub(super) fn search(args: &SearchArgs) -> Result<ExitCode, Failure> {
             tried.duration = tried.duration.map(|d| d * CONFIRM_TIMES);
             tried = tried.at_rate(rate)?;
         }
-        let record = drive(&tried, &mut Live::silent())?;
+        let record = drive(&tried, &mut Live::silent(), Kept::default())?;
         let is_over = record.interrupted;
         let is_void = record.verdict() == Verdict::Void;
         let holds = !is_void && record.slos.iter().all(|slo| slo.holds);

@@ -17,6 +17,12 @@ use super::Failure;
 use super::args::{Format, LoadArgs, OverflowArg, Pacing, RunArgs};
 use super::targets;
 
+/// The most processes that are watched: each costs a look at every interval.
+const MOST_WATCHED: usize = 16;
+
+/// The longest name of one: a column of the report.
+const LONGEST_NAME: usize = 24;
+
 /// The arguments of a run, understood.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -24,6 +30,14 @@ pub(super) struct Settings {
     pub(super) format: Format,
     pub(super) output: Option<PathBuf>,
     pub(super) series: Series,
+    pub(super) watch: Vec<Wanted>,
+}
+
+/// A process to watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) pid: u32,
+    pub(super) name: Option<String>,
 }
 
 /// Outputs that are written while the run goes on, and the distribution at its end.
@@ -71,6 +85,7 @@ impl Settings {
             load: Load::new(&args.load, None)?,
             format: args.format,
             output: args.output.clone(),
+            watch: wanted(&args.watch)?,
             series: Series {
                 every: duration(&args.interval, "--interval")?,
                 hdr_log: args.hdr_log.clone(),
@@ -348,6 +363,36 @@ fn statuses(text: &str) -> Result<Vec<RangeInclusive<u16>>, Failure> {
     let unreadable =
         || usage(format!("--expect-status {text}: write statuses such as 200,300-399"));
     text.split(',').map(|part| range(part).ok_or_else(unreadable)).collect()
+}
+
+/// The processes to watch: each once.
+fn wanted(texts: &[String]) -> Result<Vec<Wanted>, Failure> {
+    if texts.len() > MOST_WATCHED {
+        return Err(usage(format!("--watch: give at most {MOST_WATCHED} processes")));
+    }
+    let one = |text: &String| {
+        let (pid, name) = match text.split_once('=') {
+            Some((pid, name)) => (pid, Some(name.to_owned())),
+            None => (text.as_str(), None),
+        };
+        let fits = |name: &String| {
+            let length = name.chars().count();
+            (1..=LONGEST_NAME).contains(&length) && !name.chars().any(char::is_control)
+        };
+        let pid = pid.parse().ok().filter(|pid| *pid > 0);
+        pid.filter(|_| name.iter().all(fits)).map(|pid| Wanted { pid, name }).ok_or_else(|| {
+            usage(format!(
+                "--watch {text}: give PID or PID=NAME, such as 4711=proxy; a name has 1 to \
+                 {LONGEST_NAME} characters"
+            ))
+        })
+    };
+    let all = texts.iter().map(one).collect::<Result<Vec<Wanted>, Failure>>()?;
+    let twice = |(i, wanted): &(usize, &Wanted)| all[..*i].iter().any(|w| w.pid == wanted.pid);
+    match all.iter().enumerate().find(twice) {
+        Some((_, wanted)) => Err(usage(format!("--watch: {} is there twice", wanted.pid))),
+        None => Ok(all),
+    }
 }
 
 pub(super) fn slos(texts: &[String]) -> Result<Vec<Slo>, Failure> {

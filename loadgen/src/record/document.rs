@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::accounting::Accounting;
 use crate::histogram::LatencyHistogram;
+use crate::series::Series;
+use crate::watch::Watched;
 
 /// One run, or several taken together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -44,8 +46,15 @@ pub struct Record {
     pub failures: BTreeMap<String, u64>,
     /// Every kind of time.
     pub times: BTreeMap<String, Times>,
+    /// What happened over time; none of runs that do not fit into one series, and in records from
+    /// before it was kept.
+    #[serde(default)]
+    pub series: Option<Series>,
     /// What the machine did.
     pub machine: MachineRecord,
+    /// What the processes used that were watched.
+    #[serde(default)]
+    pub watched: Vec<Watched>,
     /// What the run was held to.
     pub slos: Vec<SloRecord>,
     /// `valid`, `suspect` or `void`.

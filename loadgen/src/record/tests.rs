@@ -9,7 +9,7 @@ use crate::sample::{Outcome, Sample};
 
 /// A run whose requests took so many milliseconds.
 pub(crate) fn record_of(millis: impl Iterator<Item = u64>) -> Record {
-    let mut recorder = Recorder::new();
+    let mut recorder = Recorder::new().with_series(Duration::from_millis(10));
     let sent = Duration::ZERO;
     for (index, millis) in (0..).zip(millis) {
         recorder.note(Event::Begun { planned: sent, lag: sent, waited: false, reused: true });
@@ -52,6 +52,16 @@ fn parts_merged_are_the_whole() {
     assert_eq!(merged.times["response"], whole.times["response"]);
     assert_eq!(merged.statuses, whole.statuses);
     assert_eq!(merged.runs, 2);
+    assert!(merged.series.is_some() && merged.series == whole.series);
+}
+
+#[test]
+fn a_record_from_before_there_were_series_reads() {
+    let mut value = serde_json::to_value(record_of(1..=3)).unwrap();
+    let fields = value.as_object_mut().unwrap();
+    assert!(fields.remove("series").is_some() && fields.remove("watched").is_some());
+    let read = Record::from_json(&value.to_string()).unwrap();
+    assert_eq!((read.series, read.watched), (None, Vec::new()));
 }
 
 #[test]
@@ -62,6 +72,7 @@ fn what_is_no_record_is_refused() {
         (text.replace("loadgen/2", "loadgen/9"), "loadgen/9 where"),
         (text.replace("\"planned\":3", "\"planned\":4"), "does not balance"),
         (text.replace("\"runs\"", "\"walks\""), "walks"),
+        (text.replace("\"interval_ms\":10", "\"interval_ms\":0"), "interval_ms is 0"),
         ("no json".to_owned(), "not a record"),
     ] {
         let error = Record::from_json(&broken).unwrap_err().to_string();

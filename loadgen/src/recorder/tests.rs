@@ -36,7 +36,7 @@ fn any_sample() -> impl Strategy<Value = (Sample, bool)> {
 }
 
 fn record(samples: &[(Sample, bool)]) -> Recorder {
-    let mut recorder = Recorder::new();
+    let mut recorder = Recorder::new().with_series(Duration::from_millis(10));
     for (sample, waited) in samples {
         if let Some(sent) = sample.sent {
             let planned = sample.planned;

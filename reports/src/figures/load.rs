@@ -169,7 +169,8 @@ pub(crate) fn send_lag(shown: &Shown<'_>) -> Option<Figure> {
         title: "Send lag of the client over time".to_owned(),
         caption: "From the instant at which a request was planned to the one at which it was sent: \
                   the 99th percentile (thick) and the median of each interval. It is a part of every \
-                  response time, and a client that is itself the bottleneck shows here first."
+                  response time, and a client that is itself the bottleneck shows here first. Records of loadgen leave out \
+                  requests that waited for a connection: a gap is where all of them did."
             .to_owned(),
     };
     let bands = plots.iter().flat_map(|p| &p.lines).flat_map(|l| l.bands.iter().flatten());

@@ -1,19 +1,21 @@
 //! Records of the load generator alone, read as live runs.
 //!
 //! Who measures a server with `loadgen --format json -o FILE` has the client's side of a run:
-//! accounting, response times, send lag, doubts. That is what comparisons, percentiles and knees are
-//! made of. What happened over time, at the backends and inside of what was measured is in no such
-//! file, and is absent.
+//! accounting, response times, send lag, doubts, what happened over time, and with `--watch` what the
+//! measured processes used. What happened at backends and inside of what was measured is in no such
+//! file, and is absent; so are intervals from files that were written before loadgen kept them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use loadgen::LatencyHistogram;
+use loadgen::histogram::CoarseHistogram;
 use loadgen::record::Record;
+use loadgen::series::SeriesInterval;
 
 use super::{
-    Check, Environment, Latencies, PlanSummary, RunRecord, ScenarioText, Warning, WarningKind,
-    World,
+    Check, Environment, Interval, Latencies, PlanSummary, Quantiles, ResourceSample, RunRecord,
+    ScenarioText, Throughput, Warning, WarningKind, World,
 };
 
 /// What such runs are called together, so that they are compared with each other.
@@ -32,7 +34,8 @@ pub(super) fn run(of: Record, origin: &Path) -> RunRecord {
             name: SCENARIO.to_owned(),
             title: "Measured by the load generator".to_owned(),
             about: "Each variant is what loadgen measured, named by the file of its record. \
-                    Only the client's side is known: nothing of backends, sidecars and faults."
+                    Only the client's side is known, and what processes used that it watched: \
+                    nothing of backends, sidecars and faults."
                 .to_owned(),
             text: asked(&of),
             files: BTreeMap::new(),
@@ -60,12 +63,15 @@ pub(super) fn run(of: Record, origin: &Path) -> RunRecord {
         },
         accounting: of.accounting,
         latency: latencies(&of),
-        intervals: Vec::new(),
+        intervals: intervals(
+            &of,
+            if of.interrupted { elapsed_ns.min(measured_ns) } else { measured_ns },
+        ),
         endpoints: Vec::new(),
         reactions: Vec::new(),
         events: Vec::new(),
         traces: Vec::new(),
-        resources: Vec::new(),
+        resources: resources(&of),
         checks: of.slos.iter().map(check).collect(),
         warnings: of.doubts.iter().map(warning).collect(),
         trace_hash: None,
@@ -120,6 +126,54 @@ fn latencies(of: &Record) -> Latencies {
         service: histogram("service"),
         send_lag: histogram("send_lag"),
     }
+}
+
+/// What happened over time. Requests were planned for `planned_ns`, which need not be a whole number
+/// of intervals.
+fn intervals(of: &Record, planned_ns: u64) -> Vec<Interval> {
+    let Some(series) = &of.series else { return Vec::new() };
+    let interval = |(index, interval): (u64, &SeriesInterval)| {
+        let start_ms = index * series.interval_ms;
+        let rest_ms = millis(planned_ns).saturating_sub(start_ms);
+        Interval {
+            start_ms,
+            length_ms: if rest_ms == 0 {
+                series.interval_ms
+            } else {
+                rest_ms.min(series.interval_ms)
+            },
+            accounting: interval.accounting,
+            response_us: quantiles(&interval.response),
+            response: Some(interval.response.clone()),
+            send_lag_us: quantiles(&interval.send_lag),
+            throughput: Some(Throughput {
+                sent: interval.sent,
+                good: interval.good,
+                failed: interval.failed,
+                ..Throughput::default()
+            }),
+            said: None,
+        }
+    };
+    (0..).zip(&series.intervals).map(interval).collect()
+}
+
+fn quantiles(of: &CoarseHistogram) -> Option<Quantiles> {
+    let us = |quantile| of.quantile(quantile).map(|time| time.as_micros() as u64);
+    Some(Quantiles { p50: us(0.5)?, p90: us(0.9)?, p99: us(0.99)?, max: us(1.0)? })
+}
+
+fn resources(of: &Record) -> Vec<ResourceSample> {
+    let looks =
+        of.watched.iter().flat_map(|process| process.looks.iter().map(move |l| (process, l)));
+    let sample =
+        |(process, look): (&loadgen::watch::Watched, &loadgen::watch::Look)| ResourceSample {
+            at_ms: look.at_ms,
+            process: process.name.clone(),
+            cpu_us: look.cpu_us,
+            memory_bytes: look.memory_bytes,
+        };
+    looks.map(sample).collect()
 }
 
 fn check(slo: &loadgen::record::SloRecord) -> Check {

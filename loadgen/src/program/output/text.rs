@@ -41,6 +41,7 @@ pub(in crate::program) fn render(record: &Record, more: bool) -> String {
     portions(&mut out, "target", record.targets.iter());
     portions(&mut out, "backend", record.backends.iter());
     machine(&mut out, record);
+    watched(&mut out, record);
     verdict(&mut out, record);
     next(&mut out, record, more);
     out
@@ -320,6 +321,33 @@ fn machine(out: &mut String, record: &Record) {
     let pause = short(Duration::from_nanos(max_ns));
     line!(out);
     line!(out, "  busiest thread{busiest:>10.0} % of a core, longest pause of the machine {pause}");
+}
+
+/// What each watched process used, by the requests that were sent meanwhile.
+fn watched(out: &mut String, record: &Record) {
+    if record.watched.is_empty() {
+        return;
+    }
+    let sent = record.accounting.sent;
+    let memory = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    line!(out);
+    let titles = ["CPU time", "a request", "memory", "at most"];
+    let [cpu, each, last, peak] = titles;
+    line!(out, "  {:<24}{cpu:>12}{each:>12}{last:>13}{peak:>13}", "watched");
+    for watched in &record.watched {
+        let name = &watched.name;
+        if watched.looks.is_empty() {
+            line!(out, "  {name:<24}{:>12}", "never seen");
+            continue;
+        }
+        let cpu = format!("{:.3}s", watched.cpu_ns as f64 / 1e9);
+        let each = match sent {
+            0 => "–".to_owned(),
+            sent => format!("{:.1}µs", watched.cpu_ns as f64 / 1e3 / sent as f64),
+        };
+        let (last, peak) = (memory(watched.memory_last_bytes), memory(watched.memory_peak_bytes));
+        line!(out, "  {name:<24}{cpu:>12}{each:>12}{last:>13}{peak:>13}");
+    }
 }
 
 fn verdict(out: &mut String, record: &Record) {

@@ -6,8 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
-use loadgen::histogram::HIGHEST;
 use serde::{Deserialize, Serialize};
+
+use super::HIGHEST;
 
 /// Two significant digits: every value read back is within 1 % of the one recorded, which is less
 /// than a pixel of a heatmap.
@@ -16,7 +17,7 @@ const DIGITS: u8 = 2;
 /// A histogram of durations in microseconds, from 1 µs to an hour, to two digits.
 ///
 /// In a record it is one base64 string, in the format of
-/// [`LatencyHistogram`](loadgen::LatencyHistogram) with less precision: a second of a thousand
+/// [`LatencyHistogram`](super::LatencyHistogram) with less precision: a second of a thousand
 /// requests takes some 300 bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CoarseHistogram {
@@ -99,6 +100,20 @@ impl CoarseHistogram {
         let mut histogram = Self::new();
         histogram.inner.add(&read).map_err(|error| error.to_string())?;
         Ok(histogram)
+    }
+}
+
+impl schemars::JsonSchema for CoarseHistogram {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CoarseHistogram".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "contentEncoding": "base64",
+            "description": "HdrHistogram V2, compressed, to two digits; microseconds"
+        })
     }
 }
 
