@@ -264,6 +264,11 @@ fn file_of(scenario: &ScenarioSummary) -> String {
     format!("scenario-{}.html", slug(&scenario.scenario.name))
 }
 
+/// Where a variant's expectations stand on its scenario's page, by its place among the variants.
+fn variant_anchor(place: usize) -> String {
+    format!("variant-{place}")
+}
+
 /// A verdict as sign and word, for those who do not see the colour.
 fn verdict_mark(passed: bool) -> &'static str {
     match passed {

@@ -128,6 +128,11 @@ impl VariantSummary {
         counts.fold((0, 0), |(m, n), (held, of)| (m + held, n + of))
     }
 
+    /// Whether it is there to miss something, so that the scenario tells good from bad.
+    pub fn has_to_fail(&self) -> bool {
+        self.checks.iter().flat_map(|c| &c.outcomes).any(|outcome| outcome.check.must_fail)
+    }
+
     /// Whether it is what this run is of.
     pub(crate) fn has(&self, run: &RunRecord) -> bool {
         identity(run)
