@@ -66,10 +66,12 @@ fn numbers(scenario: &ScenarioSummary) -> String {
     )
 }
 
-/// The backend whose share under its fault has a column: the first with a fault.
+/// The backend whose share under its fault has a column: the first with a fault, and with others
+/// beside it.
 fn faulted(scenario: &ScenarioSummary) -> Option<String> {
-    let endpoints = scenario.variants.iter().flat_map(VariantSummary::endpoints);
-    endpoints.into_iter().find(|e| e.share_in_fault.is_some()).map(|e| e.name.clone())
+    let services = scenario.variants.iter().flat_map(|v| &v.services);
+    let mut endpoints = services.filter(|s| s.endpoints.len() > 1).flat_map(|s| &s.endpoints);
+    endpoints.find(|e| e.share_in_fault.is_some()).map(|e| e.name.clone())
 }
 
 fn row(variant: &VariantSummary, counts: &[Counted], faulted: Option<&str>) -> String {
@@ -141,7 +143,7 @@ fn expectations_of(place: usize, variant: &VariantSummary) -> String {
             escape(&check.what),
             escape(&check.wanted()),
             escape(&check.measured()),
-            verdict_mark(check.verdict.met),
+            verdict_mark(check.verdict.met, check.must_fail()),
         ));
     }
     format!(

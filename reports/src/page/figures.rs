@@ -1,6 +1,6 @@
 //! The figures of a scenario, each with its caption and the ways to its files.
 
-use super::Content;
+use super::{Bitmaps, Content};
 use crate::figures::{self, DrawError, Drawing, Figure, Shown};
 use crate::html::escape;
 use crate::naming::slug;
@@ -79,14 +79,17 @@ fn figure(content: &Content<'_>, figure: &Figure) -> Result<String, DrawError> {
     let file = |ending: &str, name: &str| {
         format!("<a href=\"{stem}.{ending}\">{name}<span class=\"unseen\"> of {title}</span></a>")
     };
+    let pictures = match content.extras.bitmaps {
+        Bitmaps::Written => format!("{} or {}", file("svg", "SVG"), file("png", "PNG")),
+        Bitmaps::LeftOut => file("svg", "SVG"),
+    };
     Ok(format!(
         "<figure>\n<figcaption><b>{title}</b> {}</figcaption>\n<div class=\"drawings\">\n{}</div>\n\
-         {more}<p class=\"files\">The data as {}, the picture as {} or {}</p>\n</figure>\n",
+         {more}<p class=\"files\">The data as {}, the picture as {}</p>\n</figure>\n",
         escape(&text.caption),
         first.concat(),
         file("csv", "CSV"),
-        file("svg", "SVG"),
-        file("png", "PNG"),
+        pictures,
     ))
 }
 

@@ -66,8 +66,8 @@ fn verdict(scenarios: &[ScenarioSummary]) -> String {
     let (whole, meant) = (count(Outcome::Met), count(Outcome::FailedAsMeant));
     if meant > 0 {
         text.push_str(&format!(
-            "<p>{} met all expectations. {} had to miss at least one, and did, as the scenario \
-             says: so it can tell good from bad.</p>\n",
+            "<p>{} met all expectations. {} had to miss at least one, and did, which shows that \
+             the scenarios can tell good from bad.</p>\n",
             plural(whole, "variant"),
             plural(meant, "variant"),
         ));

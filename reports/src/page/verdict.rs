@@ -222,17 +222,27 @@ fn tail(ranked: &[&VariantSummary]) -> Option<String> {
 /// What the faulted backends got while they were faulted.
 fn faulted_share(scenario: &ScenarioSummary, ranked: &[&VariantSummary]) -> Option<String> {
     let first = scenario.variants.first()?;
-    let service = first.services.iter().find(|s| s.endpoints.iter().any(|e| e.faulted))?;
+    // The only endpoint of a service gets everything, whatever happens to it.
+    let mut services = first.services.iter().filter(|s| s.endpoints.len() > 1);
+    let service = services.find(|s| s.endpoints.iter().any(|e| e.faulted))?;
     let endpoint = &service.endpoints.iter().find(|e| e.share_in_fault.is_some())?.name;
     let of = |v: &VariantSummary| {
         let found = v.endpoints().find(|e| e.name == *endpoint)?;
-        Some(format!("{} with {}", share(found.share_in_fault?), name(v)))
+        Some((share(found.share_in_fault?), name(v)))
     };
-    let shares: Vec<String> = ranked.iter().filter_map(|v| of(v)).collect();
+    let shares: Vec<(String, String)> = ranked.iter().filter_map(|v| of(v)).collect();
+    let (some, _) = shares.first()?;
+    let shares = match shares.len() > 1 && shares.iter().all(|(share, _)| share == some) {
+        true => format!("{some} with every variant"),
+        false => {
+            let each = shares.iter().map(|(share, name)| format!("{share} with {name}"));
+            listed(&each.collect::<Vec<_>>())
+        }
+    };
     Some(format!(
         "While its fault lasted, {} received {} of the requests to {}; an equal share is {}.",
         escape(endpoint),
-        listed(&shares),
+        shares,
         escape(&service.name),
         share(service.fair_share())
     ))

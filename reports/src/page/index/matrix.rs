@@ -86,11 +86,14 @@ fn families(scenarios: &[ScenarioSummary]) -> Vec<Vec<usize>> {
 }
 
 fn group<'s>(family: &[usize], rows: Vec<&'s ScenarioSummary>) -> Group<'s> {
-    let in_most =
-        |place: &&usize| rows.iter().filter(|s| has(s, **place)).count() * 2 >= rows.len();
-    let variants = || rows.iter().flat_map(|s| &s.variants);
-    let columns = family.iter().filter(in_most);
-    let columns = columns.filter_map(|place| variants().find(|v| v.place == *place)).collect();
+    let in_most = |place: usize| rows.iter().filter(|s| has(s, place)).count() * 2 >= rows.len();
+    let mut columns: Vec<&VariantSummary> = Vec::new();
+    for variant in rows.iter().flat_map(|s| &s.variants) {
+        let known = columns.iter().any(|column| column.place == variant.place);
+        if !known && family.contains(&variant.place) && in_most(variant.place) {
+            columns.push(variant);
+        }
+    }
     Group { columns, rows }
 }
 
