@@ -38,7 +38,7 @@ pub(crate) use heatmap::heatmap;
 pub(crate) use knee::knee;
 pub(crate) use load::{amplification, budget, send_lag, throughput};
 pub(crate) use over_time::{goodput, response};
-pub(crate) use palette::swatch;
+pub(crate) use palette::{COLOURS, MARKS, swatch};
 pub(crate) use percentiles::percentiles;
 pub(crate) use render::DrawError;
 pub(crate) use resources::resources;

@@ -33,7 +33,7 @@ mod naming;
 pub use compare::compare;
 pub use format::in_unit;
 pub use load::{LoadError, Loaded, Skipped, load};
-pub use page::{PageExtras, ReportError, write_page};
+pub use page::{Bitmaps, PageExtras, ReportError, write_page};
 pub use record::{RecordError, RunRecord};
 pub use summary::{ScenarioSummary, VariantSummary, summarise, summarise_against};
 pub use text::summary_table;

@@ -42,6 +42,18 @@ pub struct PageExtras {
     pub remarks: Vec<String>,
     /// The variant that the others are compared with; `round_robin`, or else the first, if absent.
     pub baseline: Option<String>,
+    /// Whether figures are written as PNG too, which is most of a report's bytes and time.
+    pub bitmaps: Bitmaps,
+}
+
+/// Whether figures are written as PNG.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bitmaps {
+    /// Beside the SVG.
+    #[default]
+    Written,
+    /// Not at all, and no page links to them.
+    LeftOut,
 }
 
 /// Why no page was written.
@@ -109,7 +121,9 @@ pub fn write_page(
             };
             let sheet = figure.sheet();
             write("svg", sheet.svg()?.as_bytes())?;
-            write("png", &sheet.png()?)?;
+            if extras.bitmaps == Bitmaps::Written {
+                write("png", &sheet.png()?)?;
+            }
             write("csv", figure.data.to_csv()?.as_bytes())?;
         }
         files.write("", &page.file, page.html.as_bytes())?;
@@ -264,9 +278,15 @@ fn file_of(scenario: &ScenarioSummary) -> String {
     format!("scenario-{}.html", slug(&scenario.scenario.name))
 }
 
+/// Where a variant's expectations stand on its scenario's page, by its place among the variants.
+fn variant_anchor(place: usize) -> String {
+    format!("variant-{place}")
+}
+
 /// A verdict as sign and word, for those who do not see the colour.
-fn verdict_mark(passed: bool) -> &'static str {
+fn verdict_mark(passed: bool, must_fail: bool) -> &'static str {
     match passed {
+        true if must_fail => "<span class=\"meant\">◇ missed, as meant</span>",
         true => "<span class=\"pass\">✓ held</span>",
         false => "<span class=\"fail\">✗ failed</span>",
     }

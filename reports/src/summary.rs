@@ -17,7 +17,7 @@ mod knee;
 mod metric;
 mod timeline;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use loadgen::{Accounting, LatencyHistogram};
 
@@ -31,6 +31,7 @@ pub use metric::{Metric, MetricUnit, MetricValue};
 pub use timeline::{Band, Timeline};
 
 use self::comparison::Contender;
+use crate::figures::{COLOURS, MARKS};
 use crate::format::{as_ms, rate};
 use crate::record::{Event, PlanSummary, RunRecord, ScenarioText, World};
 use crate::statistics::CONFIDENCE;
@@ -126,6 +127,11 @@ impl VariantSummary {
     pub fn held(&self) -> (usize, usize) {
         let counts = self.checks.iter().map(CheckSummary::held);
         counts.fold((0, 0), |(m, n), (held, of)| (m + held, n + of))
+    }
+
+    /// Whether it is there to miss something, so that the scenario tells good from bad.
+    pub fn has_to_fail(&self) -> bool {
+        self.checks.iter().any(CheckSummary::must_fail)
     }
 
     /// Whether it is what this run is of.
@@ -225,8 +231,36 @@ pub fn summarise_against(records: &[RunRecord], baseline: Option<&str>) -> Vec<S
     let families = groups(records, family_identity);
     let order: Vec<FamilyIdentity<'_>> =
         families.iter().map(|runs| family_identity(runs[0])).collect();
+    let places = places(&families);
+    let order: Vec<(FamilyIdentity<'_>, usize)> = order.into_iter().zip(places).collect();
     let scenarios = groups(records, |r| &r.scenario.name);
     scenarios.into_iter().map(|runs| scenario(runs, &order, baseline)).collect()
+}
+
+/// A place of its own for each family: the next one whose colour and whose mark no other has in any
+/// scenario in which both are, while there are such.
+fn places(families: &[Vec<&RunRecord>]) -> Vec<usize> {
+    let scenarios: Vec<BTreeSet<&str>> = families
+        .iter()
+        .map(|runs| runs.iter().map(|run| run.scenario.name.as_str()).collect())
+        .collect();
+    let mut places: Vec<usize> = Vec::new();
+    for own in &scenarios {
+        let beside = places.iter().zip(&scenarios).filter(|(_, other)| !own.is_disjoint(other));
+        let beside: Vec<usize> = beside.map(|(place, _)| *place).collect();
+        let unlike = |place: usize, kinds: usize| {
+            let taken: BTreeSet<usize> = beside.iter().map(|p| p % kinds).collect();
+            taken.len() == kinds || !taken.contains(&(place % kinds))
+        };
+        let fits = |place: &usize| {
+            unlike(*place, COLOURS) && unlike(*place, MARKS) && !places.contains(place)
+        };
+        // Colours and marks repeat together after COLOURS * MARKS places, which have no common
+        // divisor: each such row has a place that fits.
+        let place = (0..COLOURS * MARKS * (places.len() + 1)).find(fits);
+        places.push(place.unwrap_or(places.len()));
+    }
+    places
 }
 
 /// Each metric of some runs, in the order of [`Metric::ALL`].
@@ -263,7 +297,7 @@ fn family(run: &RunRecord) -> &str {
 
 fn scenario(
     runs: Vec<&RunRecord>,
-    order: &[FamilyIdentity<'_>],
+    order: &[(FamilyIdentity<'_>, usize)],
     baseline: Option<&str>,
 ) -> ScenarioSummary {
     let first = runs[0];
@@ -292,9 +326,10 @@ fn scenario(
         if several_rates && !run.settings.contains_key(RATE) {
             label = format!("{label}, {}/s", rate(run.plan.rate_per_s));
         }
-        let place = order.iter().position(|known| *known == family_identity(run));
+        let place = order.iter().find(|(known, _)| *known == family_identity(run));
         let own = variant(runs.clone(), &faults);
-        VariantSummary { place: place.unwrap_or(0), label, family: name, ..own }
+        let place = place.map_or(0, |(_, place)| *place);
+        VariantSummary { place, label, family: name, ..own }
     };
     let variants: Vec<VariantSummary> = by_variant.iter().map(summary).collect();
     let contenders: Vec<Contender<'_, '_>> = variants

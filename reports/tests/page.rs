@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use reports::record::{Interval, Served};
-use reports::{PageExtras, ReportError, RunRecord, write_page};
+use reports::{Bitmaps, PageExtras, ReportError, RunRecord, write_page};
 use synthetic::{ELEVEN, FOUR, Model, THREE, many_variants, records, run};
 
 /// The experiment of eleven backends at a tenth of its rate, which is quick and looks the same.
@@ -154,6 +154,7 @@ fn markup_in_names_stays_text() {
         broken: vec![evil.to_owned()],
         remarks: vec![evil.to_owned()],
         baseline: Some(evil.to_owned()),
+        bitmaps: Bitmaps::Written,
     };
     assert_sound(&page(&all, &extras));
 }
@@ -261,13 +262,76 @@ fn several_scenarios_have_a_page_each_and_an_index() {
     // The two variants that both have are columns; the other two stand in the last one.
     let matrix = index.split_once("<section id=\"matrix\"").expect("a matrix").1;
     let heads = matrix.split_once("</thead>").expect("a head").0;
-    assert_eq!(heads.matches("<th scope=\"col\">").count(), 1 + 2 + 1);
-    assert!(matrix.contains("<li>peak_ewma: "));
+    assert_eq!(heads.matches("<th scope=\"col\"").count(), 1 + 2 + 1);
+    let (held, rest) = matrix.split_once("</h3>").expect("a group");
+    assert!(held.ends_with("random, least_request"), "{held}");
+    assert_eq!(rest.matches("class=\"chip\"").count(), 3 + 3);
+    // Every mark leads to the expectations behind it.
+    for link in rest.split("<a href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        let Some((file, anchor)) = link.split_once('#') else { continue };
+        let page = fs::read_to_string(dir.path().join(file)).unwrap();
+        assert_eq!(page.matches(&format!("<tbody id=\"{anchor}\"")).count(), 1, "{link}");
+    }
     // What is doubtful about one scenario does not stand on the page of another.
     let gray = fs::read_to_string(dir.path().join("scenario-gray-failure.html")).unwrap();
     assert!(gray.contains("only 1 seed per variant"));
     let skewed = fs::read_to_string(dir.path().join("scenario-skewed-latency.html")).unwrap();
     assert!(!skewed.contains("only 1 seed per variant"));
+}
+
+#[test]
+fn a_variant_that_is_there_to_fail_reads_as_neither_met_nor_missed() {
+    let mut all = records(&SMALL, &FOUR[..2], &[1, 2]);
+    all.extend(records(&THREE, &FOUR[..2], &[1, 2]));
+    for record in &mut all {
+        let foil = record.variant == FOUR[0].name;
+        for check in &mut record.checks {
+            (check.must_fail, check.held) = (foil, !foil);
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let index = fs::read_to_string(write_page(&all, &PageExtras::default(), dir.path()).unwrap());
+    let index = index.unwrap();
+    let (key, matrix) = index.split_once("<section id=\"matrix\"").expect("a matrix");
+    let tables = matrix.split_once("<h3>").expect("a group").1;
+    assert!(key.contains("2 variants met all expectations. 2 variants had to miss at least one"));
+    assert_eq!(tables.matches("✓ met").count(), 2);
+    assert_eq!(tables.matches("◇ fails as meant").count(), 2);
+    assert!(!tables.contains("✗"));
+    let gray = fs::read_to_string(dir.path().join("scenario-gray-failure.html")).unwrap();
+    assert!(gray.contains("missed what had to be missed, and held the rest"));
+    assert!(gray.contains("◇ missed, as meant"));
+    // What had to fail and did not is missed, and stands first.
+    all[0].checks[0].held = true;
+    let index = page(&all, &PageExtras::default());
+    let verdict = index.split_once("<section id=\"matrix\"").expect("a matrix").0;
+    let (top, after) = verdict.split_once("<h3>Not met</h3>").expect("what was missed");
+    assert!(!top.contains("met all that was expected"));
+    assert!(after.contains("1 of 2 scenarios met all that was expected"));
+    assert!(index.contains("✗ 1 missed"));
+}
+
+#[test]
+fn many_variants_are_folded_and_all_there() {
+    let many = many_variants(&Model { rate: 20, ..SMALL }, 18, 1);
+    let html = page(&many, &PageExtras::default());
+    assert_sound(&html);
+    let time = html.split_once("<b>Response time over time</b>").expect("a figure").1;
+    let time = time.split_once("</figure>").expect("its end").0;
+    let (open, folded) = time.split_once("<details>").expect("what is folded");
+    assert_eq!((open.matches("<svg ").count(), folded.matches("<svg ").count()), (6, 12));
+    assert!(folded.contains("<summary>12 more, on the same scales</summary>"));
+}
+
+#[test]
+fn without_bitmaps_nothing_links_to_one() {
+    let extras = PageExtras { bitmaps: Bitmaps::LeftOut, ..PageExtras::default() };
+    let all = records(&SMALL, &FOUR[..2], &[1]);
+    let dir = tempfile::tempdir().unwrap();
+    let html = fs::read_to_string(write_page(&all, &extras, dir.path()).unwrap()).unwrap();
+    assert!(html.contains(".svg\"") && !html.contains(".png\""));
+    assert!(dir.path().join("figures/skewed-latency/percentiles.svg").is_file());
+    assert!(!dir.path().join("figures/skewed-latency/percentiles.png").exists());
 }
 
 #[test]

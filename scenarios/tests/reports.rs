@@ -82,6 +82,22 @@ fn worse_is_exit_code_3_and_better_or_equal_is_none() {
 }
 
 #[test]
+fn a_single_run_on_one_side_is_no_comparison() {
+    let dir = records();
+    let one = files(&dir.path().join("peak_ewma")).remove(0);
+    let name = one.to_str().unwrap();
+    for (a, b, side) in [(name, "peak_ewma", "A has"), ("peak_ewma", name, "B has")] {
+        let output = meshbench(dir.path(), &["compare", a, b]);
+        let (shown, said) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(2), "{shown}{said}");
+        assert!(shown.contains(&format!("nothing can be told: {side} a single run,")), "{shown}");
+        assert!(shown.contains("run at least 5 seeds of"), "{shown}");
+        assert!(said.starts_with("meshbench: nothing can be told of so few runs"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_named_and_the_page_says_so_at_its_top() {
     let dir = records();
     let one = files(&dir.path().join("peak_ewma")).remove(0);

@@ -112,9 +112,27 @@ fn rest(group: &ComparedGroup) -> String {
     if !unknown.is_empty() && unknown.len() < group.metrics.len() {
         parts.push(format!("cannot be told: {}", unknown.join(", ")));
     } else if !unknown.is_empty() {
-        parts.push("nothing can be told of a single run each: run more seeds".to_owned());
+        parts.push(format!("nothing can be told: {}", why_nothing(group)));
     }
     parts.join("\n  ")
+}
+
+/// Why no metric of a group could be compared, and what to do.
+fn why_nothing(group: &ComparedGroup) -> String {
+    let more = "run at least 5 seeds";
+    let [a, b] = group.runs;
+    let alone = match (a, b) {
+        (1, 1) => "A and B have",
+        (1, _) => "A has",
+        (_, 1) => "B has",
+        _ => return format!("no metric has an interval; {more} of both"),
+    };
+    let of = match (a, b) {
+        (1, 1) => "of both",
+        (1, _) => "of A",
+        _ => "of B",
+    };
+    format!("{alone} a single run,\n  which does not say how far seeds differ; {more} {of}")
 }
 
 /// One sentence on the whole, and what to distrust.
@@ -123,7 +141,7 @@ fn conclusion(compared: &Compared) -> Vec<String> {
     let looked_at = compared.looked_at();
     let mut lines = vec![match (worse, better) {
         _ if compared.groups.is_empty() => "The two sets have no run in common".to_owned(),
-        _ if looked_at == 0 => "Nothing can be told".to_owned(),
+        _ if looked_at == 0 => "Nothing can be told: too few runs to compare".to_owned(),
         (0, 0) => format!("No difference shown in {}", plural(looked_at, "metric")),
         _ => format!("{worse} worse, {better} better, of {}", plural(looked_at, "metric")),
     }];

@@ -10,7 +10,7 @@ use super::shown::{Shown, over_time, per_second};
 use super::{Figure, FigureText};
 use crate::format::{grouped, significant};
 use crate::record::{Interval, RunRecord, Throughput, World};
-use crate::summary::{Band, VariantSummary};
+use crate::summary::{Band, Metric, VariantSummary, metric_values};
 
 type Runs<'r> = (&'r VariantSummary, &'r [&'r RunRecord]);
 
@@ -108,15 +108,10 @@ fn amplification_plot((variant, runs): Runs<'_>) -> Plot<'_> {
         Stroke::solid(look(variant.place).color, 2.0),
     )];
     lines[0].named = false;
-    let total = |count: fn(&Throughput) -> u64| -> u64 {
-        let all = runs.iter().flat_map(|r| &r.intervals).filter_map(|i| i.throughput.as_ref());
-        all.map(count).sum()
-    };
-    let (sent, attempts) = (total(|t| t.sent), total(|t| t.attempts));
-    let gist = match sent {
-        0 => String::new(),
-        sent => format!("{} in all", significant(attempts as f64 / sent as f64)),
-    };
+    // Also of attempts after the last interval.
+    let whole = metric_values(runs).into_iter().find(|v| v.metric == Metric::Amplification);
+    let whole = whole.and_then(|found| found.value);
+    let gist = whole.map_or(String::new(), |factor| format!("{} in all", significant(factor)));
     Plot { variant, gist, lines, lost: None }
 }
 

@@ -57,6 +57,11 @@ impl Rows {
         let acts = &variant.acts;
         let first = panel.top - GAP - self.count() as f64 * ROW;
         let middle = |row: usize| first + (row as f64 + 0.5) * ROW;
+        // Once, however many faults there are at a time, so that what is drawn over it stays legible.
+        for (at, until) in merged(self.faults.iter().flat_map(|lane| &lane.spans)) {
+            let (from, to) = between(panel, at, until);
+            panel.canvas.block(((from, panel.top), (to, panel.bottom)), SHADE, 0.14);
+        }
         for (row, lane) in self.faults.iter().enumerate() {
             draw_lane(panel, lane, middle(row));
         }
@@ -149,30 +154,44 @@ fn lanes(faults: &[Event]) -> Vec<Lane> {
     lanes
 }
 
-/// One row of bars, and their shades.
-fn draw_lane(panel: &Panel<'_>, lane: &Lane, middle: f64) {
-    for (at, until) in &lane.spans {
-        let x = panel.x_at(*at as f64 / 1e3);
-        match until {
-            Some(until) => {
-                let end = panel.x_at(*until as f64 / 1e3).max(x + 1.0);
-                let half = ROW / 2.0 - 2.0;
-                let bar = ((x, middle - half), (end, middle + half));
-                panel.canvas.block(bar, SHADE, 0.35);
-                panel.canvas.block(((x, panel.top), (end, panel.bottom)), SHADE, 0.14);
-                for edge in [x, end] {
-                    let line = [(edge, middle + half), (edge, panel.bottom)];
-                    let stroke = Stroke { color: SHADE, width: 1.0, dash: Dash::FINE };
-                    panel.canvas.line(&line, stroke);
-                }
-            }
-            None => {
-                let line = [(x, middle), (x, panel.bottom)];
-                let stroke = Stroke { color: LIMIT, width: 1.0, dash: Dash::FINE };
-                panel.canvas.line(&line, stroke);
-                panel.canvas.marker(Marker::Triangle, (x, middle), LIMIT, 4.0);
-            }
+/// Stretches of time that last, joined where they touch, in milliseconds and by their beginning.
+fn merged<'s>(spans: impl IntoIterator<Item = &'s (u64, Option<u64>)>) -> Vec<(u64, u64)> {
+    let lasting = spans.into_iter().filter_map(|(at, until)| Some((*at, (*until)?)));
+    let mut lasting: Vec<(u64, u64)> = lasting.collect();
+    lasting.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::new();
+    for (at, until) in lasting {
+        match merged.last_mut() {
+            Some((_, end)) if at <= *end => *end = until.max(*end),
+            _ => merged.push((at, until)),
         }
+    }
+    merged
+}
+
+/// The places of two instants, at least a line apart.
+fn between(panel: &Panel<'_>, at_ms: u64, until_ms: u64) -> (f64, f64) {
+    let from = panel.x_at(at_ms as f64 / 1e3);
+    (from, panel.x_at(until_ms as f64 / 1e3).max(from + 1.0))
+}
+
+/// One row of bars, and lines at their ends.
+fn draw_lane(panel: &Panel<'_>, lane: &Lane, middle: f64) {
+    for (at, until) in merged(&lane.spans) {
+        let (from, to) = between(panel, at, until);
+        let half = ROW / 2.0 - 2.0;
+        panel.canvas.block(((from, middle - half), (to, middle + half)), SHADE, 0.35);
+        for edge in [from, to] {
+            let line = [(edge, middle + half), (edge, panel.bottom)];
+            panel.canvas.line(&line, Stroke { color: SHADE, width: 1.0, dash: Dash::FINE });
+        }
+    }
+    for (at, _) in lane.spans.iter().filter(|(_, until)| until.is_none()) {
+        let x = panel.x_at(*at as f64 / 1e3);
+        let line = [(x, middle), (x, panel.bottom)];
+        let stroke = Stroke { color: LIMIT, width: 1.0, dash: Dash::FINE };
+        panel.canvas.line(&line, stroke);
+        panel.canvas.marker(Marker::Triangle, (x, middle), LIMIT, 4.0);
     }
     name(panel, lane, middle);
 }
@@ -215,5 +234,12 @@ mod tests {
         assert_eq!(lanes(&many[..LANES]).len(), LANES);
         assert_eq!(lanes(&many).len(), LANES);
         assert_eq!(lanes(&many)[LANES - 1].label, "3 other faults");
+    }
+
+    #[test]
+    fn faults_at_one_time_are_one_stretch() {
+        let spans = [(20, Some(30)), (0, Some(5)), (5, Some(9)), (7, None), (22, Some(25))];
+        assert_eq!(merged(&spans), [(0, 9), (20, 30)]);
+        assert_eq!(merged(&[(7, None)]), []);
     }
 }

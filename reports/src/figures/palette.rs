@@ -20,6 +20,11 @@ pub(super) const PAPER: RGBColor = RGBColor(255, 255, 255);
 /// Deadlines and losses.
 pub(super) const LIMIT: RGBColor = RGBColor(179, 38, 30);
 
+/// After so many places, the colour of a variant comes again.
+pub(crate) const COLOURS: usize = SERIES.len();
+/// After so many places, its marker and its dashes come again.
+pub(crate) const MARKS: usize = MARKERS.len();
+
 const SERIES: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),

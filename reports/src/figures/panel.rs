@@ -13,7 +13,10 @@ pub(super) const TEXT: f64 = 13.0;
 /// The height of a row of text, in units.
 pub(super) const ROW: f64 = 18.0;
 
+/// Room for the labels of the vertical axis; more where they are wider.
 const LEFT: f64 = 50.0;
+/// Between them and the plot.
+const BESIDE: f64 = 6.0;
 const BOTTOM: f64 = 40.0;
 /// Between a plot and what stands above it.
 pub(super) const GAP: f64 = 7.0;
@@ -62,11 +65,13 @@ impl<'c> Panel<'c> {
     /// Draws the axes and returns the plot.
     pub(super) fn new(canvas: &'c Canvas, place: Place, (x, y): (&'c Axis, &'c Axis)) -> Self {
         let top = place.plot_top();
+        let labels = y.ticks.iter().map(|(_, label)| font(Align::Right).width(label));
+        let widest = labels.fold(0.0, f64::max) + BESIDE + 1.0;
         let panel = Self {
             canvas,
             x,
             y,
-            left: LEFT,
+            left: widest.max(LEFT),
             right: canvas.width - place.right,
             top,
             bottom: top + place.height,
@@ -80,7 +85,7 @@ impl<'c> Panel<'c> {
         for (value, label) in &self.y.ticks {
             let y = self.y_at(*value);
             self.canvas.line(&[(self.left, y), (self.right, y)], Stroke::solid(GRID, 1.0));
-            self.canvas.text(label, (self.left - 6.0, y), font(Align::Right));
+            self.canvas.text(label, (self.left - BESIDE, y), font(Align::Right));
         }
         let base = self.bottom;
         for (value, label) in &self.x.ticks {

@@ -1,6 +1,6 @@
 //! The numbers of a scenario, a row a variant, and what was expected of them.
 
-use super::{metrics, verdict_mark};
+use super::{metrics, variant_anchor, verdict_mark};
 use crate::figures;
 use crate::format::{mean_count, plural, seeds, share, significant};
 use crate::html::escape;
@@ -66,10 +66,12 @@ fn numbers(scenario: &ScenarioSummary) -> String {
     )
 }
 
-/// The backend whose share under its fault has a column: the first with a fault.
+/// The backend whose share under its fault has a column: the first with a fault, and with others
+/// beside it.
 fn faulted(scenario: &ScenarioSummary) -> Option<String> {
-    let endpoints = scenario.variants.iter().flat_map(VariantSummary::endpoints);
-    endpoints.into_iter().find(|e| e.share_in_fault.is_some()).map(|e| e.name.clone())
+    let services = scenario.variants.iter().flat_map(|v| &v.services);
+    let mut endpoints = services.filter(|s| s.endpoints.len() > 1).flat_map(|s| &s.endpoints);
+    endpoints.find(|e| e.share_in_fault.is_some()).map(|e| e.name.clone())
 }
 
 fn row(variant: &VariantSummary, counts: &[Counted], faulted: Option<&str>) -> String {
@@ -92,23 +94,34 @@ fn row(variant: &VariantSummary, counts: &[Counted], faulted: Option<&str>) -> S
     )
 }
 
+/// Expectations that stand open although all of them held.
+const OPEN_ROWS: usize = 12;
+
 fn expectations(scenario: &ScenarioSummary) -> String {
     let (held, of) = scenario.held();
     if of == 0 {
         return "<p class=\"note\">Nothing was expected of these runs.</p>\n".to_owned();
     }
-    let groups: String = scenario.variants.iter().map(expectations_of).collect();
+    let groups: String = scenario
+        .variants
+        .iter()
+        .enumerate()
+        .map(|(place, variant)| expectations_of(place, variant))
+        .collect();
+    let rows: usize = scenario.variants.iter().map(|variant| variant.checks.len()).sum();
+    let open = if held < of || rows <= OPEN_ROWS { " open" } else { "" };
     format!(
         "<h3>Expectations: {held} of {of} held</h3>\n\
+         <details{open}>\n<summary>What was expected, and what was measured</summary>\n\
          <div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Expectations\">\n\
          <table class=\"words\">\n<caption>What was expected, and what was measured</caption>\n\
          <thead><tr><th scope=\"col\">what</th>\
          <th scope=\"col\">wanted</th><th scope=\"col\">measured</th>\
-         <th scope=\"col\">verdict</th></tr></thead>\n{groups}</table>\n</div>\n"
+         <th scope=\"col\">verdict</th></tr></thead>\n{groups}</table>\n</div>\n</details>\n"
     )
 }
 
-fn expectations_of(variant: &VariantSummary) -> String {
+fn expectations_of(place: usize, variant: &VariantSummary) -> String {
     if variant.checks.is_empty() {
         return String::new();
     }
@@ -130,12 +143,13 @@ fn expectations_of(variant: &VariantSummary) -> String {
             escape(&check.what),
             escape(&check.wanted()),
             escape(&check.measured()),
-            verdict_mark(check.verdict.met),
+            verdict_mark(check.verdict.met, check.must_fail()),
         ));
     }
     format!(
-        "<tbody>\n<tr class=\"group\"><th colspan=\"4\" scope=\"rowgroup\">{}</th></tr>\n{rows}\
-         </tbody>\n",
+        "<tbody id=\"{}\">\n<tr class=\"group\"><th colspan=\"4\" scope=\"rowgroup\">{}</th></tr>\n\
+         {rows}</tbody>\n",
+        variant_anchor(place),
         escape(&variant.label)
     )
 }

@@ -1,6 +1,6 @@
 //! The figures of a scenario, each with its caption and the ways to its files.
 
-use super::Content;
+use super::{Bitmaps, Content};
 use crate::figures::{self, DrawError, Drawing, Figure, Shown};
 use crate::html::escape;
 use crate::naming::slug;
@@ -53,22 +53,54 @@ pub(super) fn html(content: &Content<'_>, all: &[Figure]) -> Result<String, Draw
     Ok(html)
 }
 
+/// Drawings of one figure that stand open: two rows of three on a wide page.
+const AT_ONCE: usize = 6;
+
+/// How many of so many drawings stand open. One alone is not worth folding away.
+fn shown_at_once(drawings: usize) -> usize {
+    if drawings <= AT_ONCE + 1 { drawings } else { AT_ONCE }
+}
+
 fn figure(content: &Content<'_>, figure: &Figure) -> Result<String, DrawError> {
     let drawing = |d: &Drawing| Ok(format!("<div class=\"drawing\">\n{}</div>\n", d.inline()?));
     let drawings = figure.drawings.iter().map(drawing).collect::<Result<Vec<_>, DrawError>>()?;
+    let (first, more) = drawings.split_at(drawings.len().min(shown_at_once(drawings.len())));
+    let more = match more.len() {
+        0 => String::new(),
+        n => format!(
+            "<details>\n<summary>{n} more, on the same scales</summary>\n\
+             <div class=\"drawings\">\n{}</div>\n</details>\n",
+            more.concat()
+        ),
+    };
     let text = &figure.text;
     let title = escape(&text.title);
     let stem = format!("figures/{}/{}", content.folder, slug(&text.id));
     let file = |ending: &str, name: &str| {
         format!("<a href=\"{stem}.{ending}\">{name}<span class=\"unseen\"> of {title}</span></a>")
     };
+    let pictures = match content.extras.bitmaps {
+        Bitmaps::Written => format!("{} or {}", file("svg", "SVG"), file("png", "PNG")),
+        Bitmaps::LeftOut => file("svg", "SVG"),
+    };
     Ok(format!(
         "<figure>\n<figcaption><b>{title}</b> {}</figcaption>\n<div class=\"drawings\">\n{}</div>\n\
-         <p class=\"files\">The data as {}, the picture as {} or {}</p>\n</figure>\n",
+         {more}<p class=\"files\">The data as {}, the picture as {}</p>\n</figure>\n",
         escape(&text.caption),
-        drawings.concat(),
+        first.concat(),
         file("csv", "CSV"),
-        file("svg", "SVG"),
-        file("png", "PNG"),
+        pictures,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_drawings_are_folded_and_one_alone_is_not() {
+        assert_eq!(shown_at_once(AT_ONCE), AT_ONCE);
+        assert_eq!(shown_at_once(AT_ONCE + 1), AT_ONCE + 1);
+        assert_eq!(shown_at_once(AT_ONCE + 2), AT_ONCE);
+    }
 }

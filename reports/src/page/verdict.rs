@@ -100,28 +100,26 @@ pub(super) fn badge((held, of): (usize, usize), missing: usize) -> String {
 fn passed(scenario: &ScenarioSummary) -> String {
     let judged = scenario.variants.iter().filter(|v| v.held().1 > 0);
     let (all, some): (Vec<_>, Vec<_>) = judged.partition(|v| v.held().0 == v.held().1);
+    let (foils, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|v| v.has_to_fail());
     let names =
         |list: &[&VariantSummary]| listed(&list.iter().map(|v| name(v)).collect::<Vec<_>>());
-    if all.len() + some.len() > MOST {
-        return match some.len() {
-            0 => format!(
-                "<p class=\"passed\">All {} variants met every expectation.</p>\n",
-                all.len()
-            ),
-            _ => format!(
-                "<p class=\"passed\">{} of {} variants met every expectation.</p>\n",
-                all.len(),
-                all.len() + some.len()
-            ),
-        };
-    }
-    let sentence = match (all.len(), some.len()) {
-        (0, 0) => return String::new(),
-        (_, 0) => format!("{} met every expectation.", names(&all)),
-        (0, _) => format!("{} failed some.", names(&some)),
-        _ => format!("{} met every expectation; {} did not.", names(&all), names(&some)),
+    let part = |list: &[&VariantSummary], what: &str| match list.len() {
+        0 => None,
+        n if n > MOST => Some(format!("{n} variants {what}")),
+        _ => Some(format!("{} {what}", names(list))),
     };
-    format!("<p class=\"passed\">{sentence}</p>\n")
+    let parts: Vec<String> = [
+        part(&some, "missed what was expected"),
+        part(&all, "met every expectation"),
+        part(&foils, "missed what had to be missed, and held the rest"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() {
+        return String::new();
+    }
+    format!("<p class=\"passed\">{}.</p>\n", parts.join("; "))
 }
 
 /// What a scenario showed, in words computed from its numbers.
@@ -224,17 +222,27 @@ fn tail(ranked: &[&VariantSummary]) -> Option<String> {
 /// What the faulted backends got while they were faulted.
 fn faulted_share(scenario: &ScenarioSummary, ranked: &[&VariantSummary]) -> Option<String> {
     let first = scenario.variants.first()?;
-    let service = first.services.iter().find(|s| s.endpoints.iter().any(|e| e.faulted))?;
+    // The only endpoint of a service gets everything, whatever happens to it.
+    let mut services = first.services.iter().filter(|s| s.endpoints.len() > 1);
+    let service = services.find(|s| s.endpoints.iter().any(|e| e.faulted))?;
     let endpoint = &service.endpoints.iter().find(|e| e.share_in_fault.is_some())?.name;
     let of = |v: &VariantSummary| {
         let found = v.endpoints().find(|e| e.name == *endpoint)?;
-        Some(format!("{} with {}", share(found.share_in_fault?), name(v)))
+        Some((share(found.share_in_fault?), name(v)))
     };
-    let shares: Vec<String> = ranked.iter().filter_map(|v| of(v)).collect();
+    let shares: Vec<(String, String)> = ranked.iter().filter_map(|v| of(v)).collect();
+    let (some, _) = shares.first()?;
+    let shares = match shares.len() > 1 && shares.iter().all(|(share, _)| share == some) {
+        true => format!("{some} with every variant"),
+        false => {
+            let each = shares.iter().map(|(share, name)| format!("{share} with {name}"));
+            listed(&each.collect::<Vec<_>>())
+        }
+    };
     Some(format!(
         "While its fault lasted, {} received {} of the requests to {}; an equal share is {}.",
         escape(endpoint),
-        listed(&shares),
+        shares,
         escape(&service.name),
         share(service.fair_share())
     ))

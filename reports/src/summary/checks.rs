@@ -27,6 +27,11 @@ pub struct Outcome {
 }
 
 impl CheckSummary {
+    /// Whether it has to be missed.
+    pub fn must_fail(&self) -> bool {
+        self.outcomes.iter().any(|outcome| outcome.check.must_fail)
+    }
+
     /// The runs that speak against it on their own.
     pub fn missed(&self) -> impl Iterator<Item = &Outcome> {
         self.outcomes.iter().filter(|outcome| outcome.check.missed_alone())

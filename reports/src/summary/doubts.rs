@@ -53,8 +53,17 @@ pub fn in_lines(doubts: &[Doubt]) -> Vec<String> {
             None => lines.push((doubt, vec![&doubt.about])),
         }
     }
-    lines.iter().map(|(doubt, about)| doubt.text_about(&about.join("; "))).collect()
+    let line = |(doubt, about): &(&Doubt, Vec<&str>)| match about.len() {
+        0..=MOST => doubt.text_about(&about.join("; ")),
+        all => doubt.text_about(&format!("{} and {} more", about[..NAMED].join("; "), all - NAMED)),
+    };
+    lines.iter().map(line).collect()
 }
+
+/// With more than this, what a doubt is about is named in part and counted.
+const MOST: usize = 6;
+/// How many of them are then named.
+const NAMED: usize = 3;
 
 /// Doubts about these records as lines to read, the gravest first.
 pub fn doubts(records: &[RunRecord], scenarios: &[ScenarioSummary]) -> Vec<String> {

@@ -15,6 +15,7 @@ use super::{HELD, MISSED, Usage, print, say};
 /// Runs belong together by scenario, variant, world and rate, and are compared seed by seed where
 /// the seeds are the same.
 #[derive(clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct Arguments {
     /// A record, or a folder of records, such as a report's
     #[arg(value_name = "A")]
@@ -32,6 +33,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SHARE", default_value_t = reports::statistics::CONFIDENCE)]
     confidence: f64,
 }
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 no metric got worse beyond its interval, 1 failed to run, 2 wrong
+arguments or input, also when nothing could be compared for want of runs,
+3 a metric got worse";
 
 #[derive(Clone, Copy, Default, clap::ValueEnum)]
 enum Format {
@@ -61,6 +67,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     print(shown.trim_end())?;
     if compared.groups.is_empty() {
         let message = "the two sets have no run in common: same scenario, variant, world and rate";
+        return Err(Usage(message.to_owned()).into());
+    }
+    if compared.looked_at() == 0 {
+        let message = "nothing can be told of so few runs; compare sets of at least 5 seeds each";
         return Err(Usage(message.to_owned()).into());
     }
     Ok(verdict(&compared))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use reports::{Loaded, PageExtras, summary_table, write_page};
+use reports::{Bitmaps, Loaded, PageExtras, summary_table, write_page};
 
 use super::compare::load;
 use super::{HELD, Usage, print};
@@ -28,6 +28,10 @@ pub(super) struct Arguments {
     /// The page's heading
     #[arg(long, default_value = "", hide_default_value = true)]
     title: String,
+
+    /// Leave out the figures as PNG, which are most of a report's bytes
+    #[arg(long)]
+    no_png: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
@@ -48,6 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         command: String::new(),
         remarks: skipped.iter().map(remark).collect(),
         baseline: arguments.baseline.clone(),
+        bitmaps: if arguments.no_png { Bitmaps::LeftOut } else { Bitmaps::Written },
         ..PageExtras::default()
     };
     let page = write_page(&records, &extras, &arguments.out)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use proxy::config::list;
 use reports::record::Check;
-use reports::{PageExtras, RunRecord, summarise, summary_table, write_page};
+use reports::{Bitmaps, PageExtras, RunRecord, summarise, summary_table, write_page};
 use serde::Serialize;
 
 use super::format::Format;
@@ -39,6 +39,10 @@ pub(super) struct Arguments {
     /// Where to write the report
     #[arg(long, value_name = "DIR", default_value = DEFAULT_OUT)]
     out: Option<PathBuf>,
+
+    /// Leave out the figures as PNG, which are most of a report's bytes
+    #[arg(long)]
+    no_png: bool,
 
     /// How to say what came of it; the report is written in any case
     #[arg(long, value_name = "FORMAT", default_value = "text")]
@@ -91,6 +95,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         command: command(arguments),
         not_run: not_run.clone(),
         broken: broken.clone(),
+        bitmaps: if arguments.no_png { Bitmaps::LeftOut } else { Bitmaps::Written },
         ..PageExtras::default()
     };
     remove_previous(&out)?;
