@@ -337,6 +337,8 @@ fn a_search_and_a_comparison_are_documents_too() {
     let tries = found["tries"].as_array().unwrap();
     assert_eq!(tries.len(), said.lines().count() - 1);
     assert!(tries.iter().all(|one| one["slos"].as_array().unwrap().len() == 2), "{found}");
+    let is_last_word = |one: &Value| one["phase"] == "confirm";
+    assert_eq!(said.contains("confirm"), tries.iter().any(is_last_word), "{said}");
     let confirmed = tries.iter().any(|one| one["phase"] == "confirm" && one["holds"] == true);
     let code = if confirmed { 0 } else { 3 };
     assert_eq!((output.status.code(), found["holds_per_s"].is_null()), (Some(code), !confirmed));

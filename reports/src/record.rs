@@ -5,8 +5,9 @@
 //! and drawn. Everything in it is computed from the client's record and the backends' logs; what
 //! the proxy said about itself stands in fields called `said`: it explains, and decides nothing.
 //!
-//! `series` is what happened over time, `trace` what happened to single requests. `earlier` reads records of the schema before this one, `client` those of
-//! the load generator alone, and `layout` is how a record looks as text.
+//! `series` is what happened over time, `trace` what happened to single requests. `earlier` reads
+//! records of the schema before this one, `client` those of the load generator alone, and `layout`
+//! is how a record looks as text.
 
 mod check;
 mod client;

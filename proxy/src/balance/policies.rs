@@ -161,12 +161,9 @@ impl Policies {
         self.gate.inherit(&old.gate, checks, now, &mut transitions);
         self.panics = old.panics;
         for endpoint in (0..self.seats.len()).map(EndpointId) {
-            let state = self.gate.state(endpoint);
-            self.membership.set_available(endpoint, state.is_open());
-            let ramping = matches!(state, GateState::Ramping { .. });
-            self.membership.set_ramping(endpoint, ramping);
+            let is_open = self.follow_gate(endpoint).is_open();
             if let Some(endpoint) = self.seats.get(endpoint) {
-                endpoint.pool.set_accepting(state.is_open() && !endpoint.config.draining);
+                endpoint.pool.set_accepting(is_open && !endpoint.config.draining);
             }
         }
         self.heed_all(transitions, now);
@@ -423,12 +420,18 @@ impl Policies {
         self.transitions = transitions;
     }
 
-    /// Passes on what the gate decided.
-    fn heed(&mut self, transition: Transition, now: Instant) {
-        let endpoint = transition.endpoint;
+    /// Tells membership where an endpoint stands.
+    fn follow_gate(&mut self, endpoint: EndpointId) -> GateState {
         let state = self.gate.state(endpoint);
         self.membership.set_available(endpoint, state.is_open());
         self.membership.set_ramping(endpoint, matches!(state, GateState::Ramping { .. }));
+        state
+    }
+
+    /// Passes on what the gate decided.
+    fn heed(&mut self, transition: Transition, now: Instant) {
+        let endpoint = transition.endpoint;
+        self.follow_gate(endpoint);
         if matches!(transition.kind, Kind::Returned | Kind::Healthy) {
             self.balancer.returned(endpoint, now);
         }
