@@ -6,12 +6,16 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use mimalloc::MiMalloc;
 use proxy::Config;
 use proxy::config::InputError;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 
 mod server;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A reference sidecar: carries HTTP/1.1 requests to the endpoint that is likely to answer first.
 #[derive(Parser)]
