@@ -17,15 +17,29 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
-/// Paragraphs, which an empty line separates in the text.
+/// Paragraphs, which an empty line separates in the text; what stands between backticks is code.
 pub(crate) fn paragraphs(text: &str) -> String {
     let joined = |p: &str| p.split_whitespace().collect::<Vec<_>>().join(" ");
     text.replace("\r\n", "\n")
         .split("\n\n")
         .map(joined)
         .filter(|p| !p.is_empty())
-        .map(|p| format!("<p>{}</p>\n", escape(&p)))
+        .map(|p| format!("<p>{}</p>\n", with_code(&p)))
         .collect()
+}
+
+fn with_code(text: &str) -> String {
+    let parts: Vec<&str> = text.split('`').collect();
+    // A backtick without its second one is a character like others.
+    let is_paired = parts.len() % 2 == 1;
+    if !is_paired {
+        return escape(text);
+    }
+    let part = |(place, part): (usize, &&str)| match place % 2 {
+        0 => escape(part),
+        _ => format!("<code>{}</code>", escape(part)),
+    };
+    parts.iter().enumerate().map(part).collect()
 }
 
 #[cfg(test)]
@@ -42,5 +56,11 @@ mod tests {
     fn an_empty_line_separates_paragraphs() {
         assert_eq!(paragraphs("a\nb\n\n\n\nc <\n"), "<p>a b</p>\n<p>c &lt;</p>\n");
         assert_eq!(paragraphs(" \n"), "");
+    }
+
+    #[test]
+    fn what_stands_between_backticks_is_code() {
+        assert_eq!(paragraphs("a `b<` c"), "<p>a <code>b&lt;</code> c</p>\n");
+        assert_eq!(paragraphs("a ` c"), "<p>a ` c</p>\n");
     }
 }

@@ -117,6 +117,8 @@ pub struct VariantSummary {
     pub timeline: Timeline,
     /// The backends, by service.
     pub services: Vec<ServiceSummary>,
+    /// How often an endpoint was ejected.
+    pub ejections: Ejections,
     /// What its sidecars say happened inside them, such as ejections and bursts of retries, in the
     /// run of the first seed: moments of several seeds on one axis would tell the story of none.
     pub acts: Vec<Event>,
@@ -165,6 +167,42 @@ impl VariantSummary {
     pub fn quantile_ms(&self, quantile: f64) -> (f64, bool) {
         let value = as_ms(self.response.quantile(quantile));
         (value, self.censored_from_ms.is_some_and(|limit| value >= limit))
+    }
+}
+
+/// How often sidecars say that they ejected an endpoint, over all runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ejections {
+    /// In all.
+    pub all: u64,
+    /// Of them, those of an endpoint at which no fault was, nor had just been.
+    pub without_fault: u64,
+}
+
+impl Ejections {
+    /// After a fault an ejection for what it did may still come, in milliseconds.
+    const JUST: u64 = 2_000;
+
+    fn of(runs: &[&RunRecord]) -> Self {
+        let mut ejections = Self::default();
+        for run in runs {
+            let faults = || run.events.iter().filter(|event| event.kind == "fault");
+            let service = |name: &str| {
+                let own = run.endpoints.iter().find(|endpoint| endpoint.name == name);
+                own.map(|endpoint| endpoint.service.as_str())
+            };
+            for ejected in run.events.iter().filter(|event| event.kind == "ejected") {
+                let own = service(&ejected.target);
+                let hits = |fault: &Event| {
+                    let aims = fault.target == ejected.target || Some(fault.target.as_str()) == own;
+                    let until = fault.until_ms.map_or(u64::MAX, |until| until + Self::JUST);
+                    aims && (fault.at_ms..=until).contains(&ejected.at_ms)
+                };
+                ejections.all += 1;
+                ejections.without_fault += u64::from(!faults().any(hits));
+            }
+        }
+        ejections
     }
 }
 
@@ -434,6 +472,7 @@ fn variant(mut runs: Vec<&RunRecord>, faults: &[Event]) -> VariantSummary {
         checks: checks::summarise(&runs),
         timeline: timeline::summarise(&runs),
         services: backends::summarise(&runs, faults),
+        ejections: Ejections::of(&runs),
         acts,
     }
 }

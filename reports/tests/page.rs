@@ -224,7 +224,14 @@ fn many_variants_services_and_faults_are_drawn() {
             let target = format!("db-{n}");
             let until_ms = (n % 2 == 0).then_some(29_500);
             let at_ms = 29_000 - n * 4000;
-            record.events.push(reports::record::Event { target, at_ms, until_ms, ..fault.clone() });
+            let detail = format!("loss: {n} %");
+            record.events.push(reports::record::Event {
+                target,
+                at_ms,
+                until_ms,
+                detail,
+                ..fault.clone()
+            });
         }
         let web = record.endpoints.clone();
         record.endpoints.extend(web.into_iter().map(|mut e| {

@@ -156,7 +156,10 @@ impl fmt::Display for InstanceFault {
             InstanceFault::Crash => f.write_str("crash"),
             InstanceFault::Drain => f.write_str("drain"),
             InstanceFault::Unlisted => f.write_str("not listed"),
-            InstanceFault::ClockSkew(millis) => write!(f, "clock skew: {millis:+} ms"),
+            InstanceFault::ClockSkew(millis) => {
+                let sign = if *millis < 0 { '−' } else { '+' };
+                write!(f, "clock skew: {sign}{} ms", millis.unsigned_abs())
+            }
         }
     }
 }

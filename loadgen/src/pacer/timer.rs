@@ -10,13 +10,6 @@ pub(super) struct Timer {
     fd: Option<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>>,
 }
 
-/// How long before an instant a timer is set to ring: what waking up takes, and on systems
-/// without a fine timer its grain.
-#[cfg(target_os = "linux")]
-pub(super) const WAKE_AHEAD: Duration = Duration::from_micros(60);
-#[cfg(not(target_os = "linux"))]
-pub(super) const WAKE_AHEAD: Duration = Duration::from_millis(2);
-
 impl Timer {
     /// Returns after this long. A timer that cannot be had is replaced by tokio's.
     #[cfg(target_os = "linux")]

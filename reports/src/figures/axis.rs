@@ -36,7 +36,9 @@ impl Axis {
 
     /// From below zero to above it, as far as the range goes, with at most `count` + 2 round ticks.
     pub(super) fn around_zero((low, high): (f64, f64), count: usize, title: &str) -> Self {
-        let room = ((high - low).max(1e-9)) * 0.05;
+        // Where all is equal, as far as one to each side.
+        let (low, high) = if high - low < 1e-6 { (-1.0, 1.0) } else { (low, high) };
+        let room = (high - low) * 0.05;
         let (min, max) = (low.min(0.0) - room, high.max(0.0) + room);
         let step = round_step((max - min) / count as f64);
         let (first, last) = ((min / step).ceil() as i64, (max / step).floor() as i64);
@@ -116,7 +118,7 @@ fn label(value: f64, step: f64) -> String {
     };
     match (0..=9).find(whole) {
         Some(0) => grouped(value.round() as i64),
-        Some(digits) => format!("{value:.*}", digits as usize),
+        Some(digits) => format!("{value:.*}", digits as usize).replace('-', "−"),
         None => significant(value),
     }
 }

@@ -22,6 +22,10 @@ use crate::summary::{Band, Comparison, VariantSummary};
 /// Points of a curve.
 const POINTS: usize = 48;
 
+/// Where a difference begins: at the median, the place of which on the axis this is. What fails at
+/// once lies below it, and would be all that the scale shows.
+const FIRST: f64 = std::f64::consts::LOG10_2;
+
 /// The cumulative distribution of response times of all variants, on one plot for each rate.
 pub(crate) fn distribution(shown: &Shown<'_>) -> Option<Figure> {
     let scenario = shown.scenario;
@@ -126,8 +130,8 @@ pub(crate) fn difference(shown: &Shown<'_>) -> Option<Figure> {
         "Response time of a variant less that of {baseline} at the same percentile, on runs of the \
          same seeds and so of the same arrivals; below zero is faster. Percentiles are those of all \
          of its {pairs} of runs together, and the band is the 95 % interval by how far the pairs \
-         differ: where it holds zero, no difference is shown. It ends where {SUPPORT:.0} requests of \
-         the shortest run lie beyond.",
+         differ: where it holds zero, no difference is shown. It begins at the \
+         median and ends where {SUPPORT:.0} requests of the shortest run lie beyond.",
     );
     let data = data(&all);
     let text = FigureText { id: "difference".to_owned(), title, caption };
@@ -152,7 +156,7 @@ fn of<'s>(
         runs.iter().filter_map(|run| Some((*by_seed.get(&run.seed)?, *run))).collect();
     let counts =
         pairs.iter().map(|(a, b)| a.latency.response.count().min(b.latency.response.count()));
-    let fewest = counts.min().filter(|count| *count as f64 >= 2.0 * SUPPORT)?;
+    let fewest = counts.min().filter(|count| *count as f64 > 2.0 * SUPPORT)?;
     let reach = (fewest as f64 / SUPPORT).log10();
     let (mut all_a, mut all_b) = (LatencyHistogram::new(), LatencyHistogram::new());
     for (a, b) in &pairs {
@@ -160,7 +164,7 @@ fn of<'s>(
         all_b.merge(&b.latency.response);
     }
     let point = |i: usize| {
-        let x = reach * i as f64 / POINTS as f64;
+        let x = FIRST + (reach - FIRST) * i as f64 / POINTS as f64;
         let at = |times: &LatencyHistogram| as_ms(times.quantile(1.0 - 10f64.powf(-x)));
         let of_runs: (Vec<f64>, Vec<f64>) =
             pairs.iter().map(|(a, b)| (at(&a.latency.response), at(&b.latency.response))).unzip();

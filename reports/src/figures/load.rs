@@ -86,10 +86,11 @@ pub(crate) fn amplification(shown: &Shown<'_>) -> Option<Figure> {
     let text = FigureText {
         id: "amplification-over-time".to_owned(),
         title: "Amplification over time".to_owned(),
-        caption: "Attempts that arrived at backends, by their logs, for each request that the \
-                  client sent in the same interval; dotted: one. Work that was asked for more than \
-                  once shows here, as do requests that were refused before they reached a backend."
-            .to_owned(),
+        caption:
+            "Attempts that the client's sidecar sent to backends, or where it was not asked those \
+                  that arrived there, for each request that the client sent in the same interval; \
+                  dotted: one. Below it are requests that were refused before an attempt was made."
+                .to_owned(),
     };
     let y = Axis::from_zero(high, 4, "attempts per request");
     let spec = Spec { text, y, height: 120.0, right: 16.0, limit: None, level: Some(1.0) };
@@ -99,6 +100,8 @@ pub(crate) fn amplification(shown: &Shown<'_>) -> Option<Figure> {
 fn amplification_plot((variant, runs): Runs<'_>) -> Plot<'_> {
     let factor = over_time(runs, |_, interval| {
         let Throughput { sent, attempts, .. } = interval.throughput?;
+        let said = interval.said.map(|said| said.first + said.retries + said.hedges);
+        let attempts = said.unwrap_or(attempts);
         (sent > 0).then(|| attempts as f64 / sent as f64)
     });
     let mut lines = vec![line(
@@ -133,14 +136,28 @@ pub(crate) fn budget(shown: &Shown<'_>) -> Option<Figure> {
                   figure; no verdict rests on it."
                 .to_owned(),
     };
+    // Where nothing bounds retries there is nothing to see.
+    if shown.variants().all(|(_, runs)| is_unlimited(runs)) {
+        return None;
+    }
     let y = Axis::from_zero(highest(&plots), 4, "retries");
     let spec = Spec { text, y, height: 120.0, right: 52.0, limit: None, level: None };
     Some(multiples(shown, spec, &plots))
 }
 
+/// A budget that has this much left is none.
+const UNLIMITED: u64 = 1_000_000;
+
+fn is_unlimited(runs: &[&RunRecord]) -> bool {
+    let left = runs.iter().flat_map(|r| &r.intervals).filter_map(|i| i.said?.budget_left);
+    left.max().is_some_and(|left| left >= UNLIMITED)
+}
+
 fn budget_plot((variant, runs): Runs<'_>) -> Plot<'_> {
     let color = look(variant.place).color;
-    let left = over_time(runs, |_, i| i.said?.budget_left.map(|left| left as f64));
+    let left = over_time(runs, |_, i| {
+        i.said?.budget_left.filter(|left| *left < UNLIMITED).map(|left| left as f64)
+    });
     let made = over_time(runs, |_, i| per_second(i.said?.retries, i));
     let lines = vec![
         line("left", "retries", left, Stroke::solid(color, 2.25)),
@@ -148,7 +165,10 @@ fn budget_plot((variant, runs): Runs<'_>) -> Plot<'_> {
     ];
     let all = runs.iter().flat_map(|r| &r.intervals).filter_map(|i| i.said);
     let refused: u64 = all.map(|said| said.over_budget).sum();
-    let gist = format!("{} over budget", grouped(refused as i64));
+    let gist = match is_unlimited(runs) {
+        true => "no limit".to_owned(),
+        false => format!("{} over budget", grouped(refused as i64)),
+    };
     Plot { variant, gist, lines, lost: None }
 }
 

@@ -11,7 +11,7 @@ use crate::record::{Event, RunRecord};
 use crate::summary::VariantSummary;
 
 /// Rows of labelled faults; those of more share the last one.
-const LANES: usize = 3;
+const LANES: usize = 4;
 
 /// One row above the plot: faults of one sort on one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,9 +103,14 @@ impl Rows {
             ""
         };
         let retries = if self.retried() {
-            " Dark columns below them: retries of that seed, the higher the more."
+            let most = self.retries.iter().flat_map(|(_, retries)| retries).map(|r| r.2).max();
+            format!(
+                " Dark columns above a plot: retries of each variant's first seed in each interval, \
+                 the highest {}.",
+                crate::format::grouped(most.unwrap_or(0) as i64)
+            )
         } else {
-            ""
+            String::new()
         };
         format!("{faults}{acts}{retries}")
     }
@@ -134,22 +139,44 @@ fn mark_of(kind: &str) -> Option<Marker> {
     MARKS.iter().find(|(kinds, ..)| kinds.contains(&kind)).map(|(_, marker, _)| *marker)
 }
 
-/// Sorts faults into rows.
+/// Sorts faults into rows: one for each target and sort of fault, or where those are too many, one
+/// for each sort.
 fn lanes(faults: &[Event]) -> Vec<Lane> {
-    let mut lanes: Vec<Lane> = Vec::new();
-    for fault in faults {
-        let label = format!("{} {}", fault.target, fault.detail);
-        let span = (fault.at_ms, fault.until_ms);
-        match lanes.iter_mut().find(|l| l.label == label) {
-            Some(lane) => lane.spans.push(span),
-            None => lanes.push(Lane { label, spans: vec![span] }),
-        }
+    let each = by_label(faults, |fault| format!("{} {}", fault.target, fault.detail));
+    if each.len() <= LANES {
+        return each;
     }
+    let mut lanes = by_label(faults, |fault| {
+        let mut targets: Vec<&str> = Vec::new();
+        for same in faults.iter().filter(|other| other.detail == fault.detail) {
+            if !targets.contains(&same.target.as_str()) {
+                targets.push(&same.target);
+            }
+        }
+        match targets.as_slice() {
+            [one] => format!("{one} {}", fault.detail),
+            [one, two] => format!("{one}, {two} {}", fault.detail),
+            more => format!("{} instances {}", more.len(), fault.detail),
+        }
+    });
     if lanes.len() > LANES {
         let rest = lanes.split_off(LANES - 1);
         let label = format!("{} other faults", rest.len());
         let spans = rest.into_iter().flat_map(|l| l.spans).collect();
         lanes.push(Lane { label, spans });
+    }
+    lanes
+}
+
+fn by_label(faults: &[Event], label: impl Fn(&Event) -> String) -> Vec<Lane> {
+    let mut lanes: Vec<Lane> = Vec::new();
+    for fault in faults {
+        let label = label(fault);
+        let span = (fault.at_ms, fault.until_ms);
+        match lanes.iter_mut().find(|lane| lane.label == label) {
+            Some(lane) => lane.spans.push(span),
+            None => lanes.push(Lane { label, spans: vec![span] }),
+        }
     }
     lanes
 }
@@ -229,11 +256,19 @@ mod tests {
         let flapping = [fault("web-0", 0), fault("web-0", 10)];
         assert_eq!(lanes(&flapping).len(), 1);
         assert_eq!(lanes(&flapping)[0].spans.len(), 2);
-        let names = ["a", "b", "c", "d", "e"];
-        let many: Vec<Event> = names.iter().map(|n| fault(n, 0)).collect();
-        assert_eq!(lanes(&many[..LANES]).len(), LANES);
-        assert_eq!(lanes(&many).len(), LANES);
-        assert_eq!(lanes(&many)[LANES - 1].label, "3 other faults");
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let of = |details: &dyn Fn(usize) -> String| -> Vec<Event> {
+            let each = names.iter().enumerate();
+            each.map(|(i, name)| Event { detail: details(i), ..fault(name, 0) }).collect()
+        };
+        let alike = of(&|_| "crash".to_owned());
+        assert_eq!(lanes(&alike[..LANES]).len(), LANES);
+        assert_eq!(lanes(&alike[..LANES])[0].label, "a crash");
+        assert_eq!(lanes(&alike).len(), 1);
+        assert_eq!(lanes(&alike)[0].label, "6 instances crash");
+        let unlike = of(&|i| format!("loss: {i} %"));
+        assert_eq!(lanes(&unlike).len(), LANES);
+        assert_eq!(lanes(&unlike)[LANES - 1].label, "3 other faults");
     }
 
     #[test]

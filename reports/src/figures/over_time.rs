@@ -64,7 +64,7 @@ pub(crate) fn goodput(shown: &Shown<'_>) -> Figure {
                 .to_owned(),
     };
     let plots: Vec<Plot<'_>> = scenario.variants.iter().map(goodput_plot).collect();
-    let spec = Spec { text, y, height: 130.0, right: 58.0, limit: None, level: None };
+    let spec = Spec { text, y, height: 130.0, right: 64.0, limit: None, level: None };
     multiples(shown, spec, &plots)
 }
 

@@ -82,16 +82,28 @@ impl<'c> Panel<'c> {
     }
 
     fn axes(&self) {
+        // A label that would touch the one before it is left out; its line is not.
+        let mut free = f64::INFINITY;
         for (value, label) in &self.y.ticks {
             let y = self.y_at(*value);
             self.canvas.line(&[(self.left, y), (self.right, y)], Stroke::solid(GRID, 1.0));
-            self.canvas.text(label, (self.left - BESIDE, y), font(Align::Right));
+            if y <= free {
+                self.canvas.text(label, (self.left - BESIDE, y), font(Align::Right));
+                free = y - TEXT;
+            }
         }
         let base = self.bottom;
+        let mut free = 0.0;
         for (value, label) in &self.x.ticks {
             let x = self.x_at(*value);
             self.canvas.line(&[(x, base), (x, base + 4.0)], Stroke::solid(SHADE, 1.0));
-            self.canvas.text(label, (x, base + 12.0), font(Align::Middle));
+            let half = font(Align::Middle).width(label) / 2.0;
+            // The last one may stand at the drawing's edge.
+            let middle = x.min(self.canvas.width - 1.0 - half);
+            if middle - half >= free {
+                self.canvas.text(label, (middle, base + 12.0), font(Align::Middle));
+                free = middle + half + 4.0;
+            }
         }
         self.canvas.line(&[(self.left, base), (self.right, base)], Stroke::solid(SHADE, 1.0));
         let middle = ((self.left + self.right) / 2.0, base + 30.0);

@@ -50,9 +50,9 @@ pub(crate) fn share_in_total(scenario: &ScenarioSummary, service: &str) -> Figur
     let healthy = |s: &ServiceSummary| s.endpoints.iter().filter(|e| !e.faulted).count();
     let many = rows.iter().any(|(_, s)| healthy(s) > RINGS);
     let caption = format!(
-        "Requests that arrived at each backend, of all that arrived at {service}, by the backends' \
-         own logs over the whole of {}. {}: backends without a fault; filled with colour: those \
-         that had one.",
+        "Attempts that sidecars sent to each backend, of all that they sent to {service} (of systems \
+         that were not asked: what arrived there), over the whole of {}. {}: backends without a \
+         fault; filled with colour: those that had one.",
         plural(scenario.runs(), "run"),
         if many { "The grey bar" } else { "Rings" }
     );
@@ -133,8 +133,8 @@ pub(crate) fn share_over_time(shown: &Shown<'_>, service: &str) -> Figure {
         id: format!("share-{service}-over-time"),
         title: format!("Share of the backends of {service} over time"),
         caption: format!(
-            "Arrivals at each backend, of all at {service}, per interval, by the backends' own \
-             logs. Dotted: an equal share, {}.{grouping}",
+            "Attempts sent to each backend, whether or not they arrived, of all sent to {service}, per \
+             interval. Dotted: an equal share, {}.{grouping}",
             share(fair)
         ),
     };
@@ -153,8 +153,8 @@ fn gist(service: &ServiceSummary) -> String {
 }
 
 /// What is said of lines that stand for several endpoints.
-pub(super) const GROUPING: &str = " The grey band spans the backends that had no fault, each for itself; the grey line is their \
-     mean.";
+pub(super) const GROUPING: &str =
+    " A line that stands for several backends is their mean, and its band spans them.";
 
 /// Whether there are too many endpoints for a line each.
 pub(super) fn has_groups(service: &ServiceSummary) -> bool {
@@ -184,7 +184,16 @@ pub(super) fn endpoint_lines(
         let all: Vec<Vec<Option<Band>>> = others.iter().map(|e| value(e)).collect();
         lines.push(line(&name, unit, together(&all), Stroke::solid(SHADE, 1.5)));
     }
-    for (n, endpoint) in faulted.iter().take(LINES).enumerate() {
+    if faulted.len() > LINES {
+        let all: Vec<Vec<Option<Band>>> = faulted.iter().map(|e| value(e)).collect();
+        let name = match others.is_empty() {
+            true => format!("all {}", all.len()),
+            false => format!("{} faulted", all.len()),
+        };
+        lines.push(line(&name, unit, together(&all), Stroke::solid(look.color, 2.25)));
+        return lines;
+    }
+    for (n, endpoint) in faulted.iter().enumerate() {
         // Lines of one colour differ by their dashes.
         let dash = super::palette::look(n).dash;
         let stroke = Stroke { color: look.color, width: 2.25, dash };

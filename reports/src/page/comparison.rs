@@ -13,12 +13,14 @@ pub(super) fn html(scenario: &ScenarioSummary) -> String {
 /// A column of counts that is left out when it is zero for every variant.
 type Counted = (&'static str, fn(&VariantSummary) -> u64);
 
-const COUNTS: [Counted; 5] = [
+const COUNTS: [Counted; 7] = [
     ("late", |v| v.accounting.late),
     ("timeouts", |v| v.accounting.timeout),
     ("errors", |v| v.other_failures().errors),
     ("no answer", |v| v.other_failures().unanswered),
     ("abandoned", VariantSummary::abandoned),
+    ("ejections", |v| v.ejections.all),
+    ("ejections without a fault", |v| v.ejections.without_fault),
 ];
 
 fn counted(scenario: &ScenarioSummary) -> (Vec<Counted>, Vec<Counted>) {

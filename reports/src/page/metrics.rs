@@ -105,6 +105,7 @@ fn difference(difference: &Difference) -> String {
         Mark::Worse => ("fail", "▼"),
         Mark::NoneShown => ("plain", "="),
         Mark::Unknown => ("plain", "?"),
+        Mark::NotJudged => ("plain", "·"),
     };
     format!(
         "<small class=\"difference\">{by} <span class=\"{class}\">{sign} {}</span></small>",
@@ -117,6 +118,7 @@ fn in_its_unit(metric: Metric, number: f64) -> String {
         Metric::Success => percent(number, success_digits(number).max(2)),
         // A thousandth more attempts are worth knowing.
         Metric::Amplification => format!("{number:.3}"),
+        Metric::TimeToDetect | Metric::TimeToRecover if number < 100.0 => "< 100".to_owned(),
         _ => match metric.unit() {
             MetricUnit::Share => significant(number * 100.0),
             _ => significant(number),
@@ -139,10 +141,7 @@ fn signed(metric: Metric, number: f64) -> String {
 }
 
 fn span(metric: Metric, bounds: Bounds) -> String {
-    // An interval may reach beyond what is possible; nobody answers more than all requests.
-    let most = if metric.unit() == MetricUnit::Share { 1.0 } else { f64::INFINITY };
-    let (low, high) = (bounds.low.clamp(0.0, most), bounds.high.clamp(0.0, most));
-    format!("{} to {}", in_its_unit(metric, low), in_its_unit(metric, high))
+    format!("{} to {}", in_its_unit(metric, bounds.low), in_its_unit(metric, bounds.high))
 }
 
 fn span_signed(metric: Metric, bounds: Bounds) -> String {
@@ -168,8 +167,28 @@ fn remark(scenario: &ScenarioSummary, compared: bool) -> String {
              of twenty comparisons of equals, one may seem to differ."
         ));
     }
+    let mut rows = scenario.comparisons.iter().flat_map(|c| &c.rows);
+    if rows.any(|row| row.differences.iter().any(|d| d.mark == Mark::NotJudged)) {
+        text.push_str(
+            " · not judged: it would be better, but fewer requests succeeded; or it is about equal \
+             shares where one instance is to be avoided.",
+        );
+    }
     if scenario.is_censored() {
-        text.push_str(" ≥: a lower bound, since requests were given up.");
+        text.push_str(" ≥ before a response time: a lower bound, since requests were given up.");
+    }
+    let values = || scenario.comparisons.iter().flat_map(|c| &c.rows).flat_map(|row| &row.values);
+    let is_time =
+        |v: &&MetricValue| matches!(v.metric, Metric::TimeToDetect | Metric::TimeToRecover);
+    if values().filter(is_time).any(|v| v.value.is_some()) {
+        text.push_str(
+            " Time to detect: from the begin of a fault until the first second, of three such, in \
+             which the sidecars send its instance less than half of an equal share. Time to recover: \
+             from its end until they send it half of one again; a dash where they never turned away.",
+        );
+        if values().filter(is_time).any(|v| v.is_bound) {
+            text.push_str(" ≥ before them: not seen before the fault, or the run, was over.");
+        }
     }
     text
 }

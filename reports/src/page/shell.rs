@@ -74,15 +74,17 @@ never sent counts against it.</dd>\n\
 <dt>Abandoned</dt><dd>Requests at a backend that nobody waited for any more.</dd>\n\
 <dt>Wasted work</dt><dd>The part of the time that backends worked which came to nothing: it was not \
 answered well, nobody was waiting, or the request failed all the same.</dd>\n\
-<dt>Amplification</dt><dd>Attempts that arrived at backends, for each request that was sent.</dd>\n\
-<dt>Time to detect, to recover</dt><dd>From the begin of a fault until its target gets less than half \
-of an equal share; from its end until it gets at least half of one again. The slowest of a run; what \
-did not happen counts with the time in which it could have.</dd>\n\
+<dt>Amplification</dt><dd>Attempts that sidecars sent to the service that the client calls, for each request \
+that the client sent.</dd>\n\
+<dt>Time to detect, to recover</dt><dd>From the begin of a fault until the first second in which its target is \
+sent less than half of an equal share, and is so for three seconds; from its end until it is sent at least half \
+of one again, if it was left. The slowest of a run. By whole seconds, so less than a tenth of one is said as \
+such; what never happened counts with the time that there was, after a ≥.</dd>\n\
 <dt>Jain index, max/mean</dt><dd>How evenly busy the backends are: 1 when all are equally so. The \
 index falls to 1 of n when one does everything; max/mean rises to n.</dd>\n\
 <dt>Goodput</dt><dd>Successes per second, by the time at which the requests were planned.</dd>\n\
-<dt>Share</dt><dd>Requests that arrived at one backend, of all that arrived at its service, by the \
-backends' own logs.</dd>\n\
+<dt>Share</dt><dd>Attempts that were sent to one backend, of all that were sent to its service, whether \
+or not they arrived: who is down keeps no log. Where no sidecar was asked, what arrived.</dd>\n\
 <dt>p99</dt><dd>99 of 100 requests took at most this long. Percentiles of several runs come from \
 their merged histograms, never from averages of percentiles.</dd>\n\
 </dl>\n";

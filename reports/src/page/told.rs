@@ -89,23 +89,26 @@ fn of_event(event: &Event) -> String {
 /// When the faulted backend stopped getting its share, and when it got it back.
 fn of_reaction(reaction: &Reaction) -> Vec<(u64, String)> {
     let target = &reaction.target;
-    let took = |ms: u64| format!("{} s", significant(ms as f64 / 1e3));
+    let took = |ms: u64| match ms {
+        0..100 => "at once".to_owned(),
+        ms => format!("{} s", significant(ms as f64 / 1e3)),
+    };
     let detected = match reaction.detected_after_ms {
         Some(after) => (
             reaction.from_ms + after,
             format!(
-                "{target} gets less than half of an equal share, {} after the fault began",
+                "{target} is sent less than half of an equal share, {} after the fault began",
                 took(after)
             ),
         ),
         None => (
             reaction.until_ms,
-            format!("{target} never got less than half of an equal share while the fault lasted"),
+            format!("{target} was sent at least half of an equal share while the fault lasted"),
         ),
     };
     let recovered = reaction.recovered_after_ms.map(|after| {
         let text = format!(
-            "{target} gets at least half of an equal share, {} after the fault was over",
+            "{target} is sent at least half of an equal share again, {} after the fault was over",
             took(after)
         );
         (reaction.until_ms + after, text)
@@ -123,7 +126,7 @@ fn suffered(run: &RunRecord) -> String {
     let last = run.intervals.iter().rfind(lost).unwrap_or(first);
     let failed = run.accounting.planned.saturating_sub(run.accounting.ok);
     format!(
-        "<p>{} of {} requests failed; they were planned between {} and {} s.</p>\n",
+        "<p>{} of {} requests failed, all of them planned within the intervals from {} to {} s.</p>\n",
         grouped(failed as i64),
         grouped(run.accounting.planned as i64),
         significant(first.start_ms as f64 / 1e3),
@@ -170,23 +173,27 @@ fn request(trace: &RequestTrace) -> String {
     let status = trace.status.map_or(String::new(), |status| format!(" {status}"));
     let flags = trace.flags.as_ref().map_or(String::new(), |flags| format!(", flags {flags}"));
     let lag = match trace.sent_us.map(|sent| sent.saturating_sub(trace.planned_us)) {
-        Some(lag) if lag >= 1_000 => format!("<li>sent {} ms late</li>", ms(lag)),
+        Some(lag) if lag >= 1_000 => format!("<div>sent {} ms late</div>", ms(lag)),
         Some(_) => String::new(),
-        None => "<li>never sent</li>".to_owned(),
+        None => "<div>never sent</div>".to_owned(),
     };
     let attempts: String = trace.attempts.iter().map(|a| attempt(trace, a)).collect();
     let none = if attempts.is_empty() && trace.sent_us.is_some() {
-        "<li>placed on no backend</li>"
+        "<div>placed on no backend</div>"
     } else {
         ""
     };
     let gave_up = trace
         .said_gave_up
         .as_ref()
-        .map_or(String::new(), |why| format!("<li>no further attempt: {}</li>", escape(why)));
+        .map_or(String::new(), |why| format!("<div>no further attempt: {}</div>", escape(why)));
+    let attempts = match attempts.is_empty() {
+        true => attempts,
+        false => format!("<ol>{attempts}</ol>"),
+    };
     format!(
         "<tr><th scope=\"row\">{} <small>number {}</small></th><td>{}</td><td>{}</td><td>{}</td>\
-         <td><ol>{lag}{attempts}{none}{gave_up}</ol></td></tr>\n",
+         <td>{lag}{attempts}{none}{gave_up}</td></tr>\n",
         escape(&trace.request),
         grouped(trace.index as i64),
         significant(trace.planned_us as f64 / 1e6),
@@ -202,7 +209,8 @@ fn attempt(trace: &RequestTrace, attempt: &AttemptTrace) -> String {
         Some(caller) => format!("{caller} calls {}", attempt.endpoint),
     }];
     if let Some(said) = attempt.said.as_ref().filter(|said| said.kind != "first") {
-        let backoff = said.backoff_us.map(|us| format!(" after a backoff of {} ms", ms(us)));
+        let backoff = said.backoff_us.filter(|us| *us > 0);
+        let backoff = backoff.map(|us| format!(" after a backoff of {} ms", ms(us)));
         parts.push(format!("{}{}", said.kind, backoff.unwrap_or_default()));
     }
     if let Some(start) = attempt.start_us() {

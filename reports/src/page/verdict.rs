@@ -1,9 +1,9 @@
 //! The top of a page: what was asked, who met it, what was found, and what to distrust.
 
-use super::{Content, PageExtras, metrics};
+use super::{Content, PageExtras, metrics, verdict_mark};
 use crate::format::{grouped, plural, rate, seeds, share, significant, span, success};
 use crate::html::{escape, paragraphs};
-use crate::summary::{KEEPS_UP, ScenarioSummary, Spread, VariantSummary, world_name};
+use crate::summary::{CheckSummary, KEEPS_UP, ScenarioSummary, Spread, VariantSummary, world_name};
 
 /// Variants that a paragraph can tell of; of more, it tells of the best and the worst.
 const MOST: usize = 8;
@@ -27,9 +27,10 @@ pub(super) fn html(content: &Content<'_>, alone: bool) -> String {
     // What concerns the whole report stands on its first page.
     let extras = if alone { content.extras } else { &nobody };
     format!(
-        "<div class=\"about\">{}</div>\n{}{}{}{}",
+        "<div class=\"about\">{}</div>\n{}{}{}{}{}",
         paragraphs(&scenario.scenario.about),
         passed(scenario),
+        decided(scenario),
         finding(scenario),
         failures(scenario),
         distrust(&content.doubts, extras)
@@ -122,6 +123,51 @@ fn passed(scenario: &ScenarioSummary) -> String {
     format!("<p class=\"passed\">{}.</p>\n", parts.join("; "))
 }
 
+/// Expectations that stand at the top of a page.
+const DECIDING: usize = 8;
+
+/// The expectations that tell variants apart, those that some variant must miss or that compare two,
+/// with what each variant measured.
+fn decided(scenario: &ScenarioSummary) -> String {
+    let mut asked: Vec<&CheckSummary> = Vec::new();
+    for check in scenario.variants.iter().flat_map(|v| &v.checks) {
+        let known = asked.iter().any(|known| known.asks_the_same(check));
+        if check.tells_apart() && !known && asked.len() < DECIDING {
+            asked.push(check);
+        }
+    }
+    let item = |asked: &&CheckSummary| {
+        let same = |variant: &VariantSummary| {
+            variant.checks.iter().position(|check| asked.asks_the_same(check))
+        };
+        // What is wanted is said best by who has to hold it.
+        let mut checks = scenario.variants.iter().filter_map(|v| Some(&v.checks[same(v)?]));
+        let wanted = checks.find(|check| !check.must_fail()).unwrap_or(asked).wanted();
+        let found = scenario.variants.iter().filter_map(|variant| {
+            let check = &variant.checks[same(variant)?];
+            let mark = verdict_mark(check.verdict.met, check.must_fail());
+            Some(format!("{} {} {mark}", name(variant), escape(&check.measured())))
+        });
+        let mut found: Vec<String> = found.collect();
+        let more = found.len().saturating_sub(MOST);
+        found.truncate(MOST);
+        if more > 0 {
+            found.push(format!("{more} more below"));
+        }
+        format!(
+            "<li>{}, wanted {}: {}</li>\n",
+            escape(&asked.what),
+            escape(&wanted),
+            found.join("; ")
+        )
+    };
+    let items: String = asked.iter().map(item).collect();
+    if items.is_empty() {
+        return String::new();
+    }
+    format!("<h3>What tells them apart</h3>\n<ul class=\"decided\">\n{items}</ul>\n")
+}
+
 /// What a scenario showed, in words computed from its numbers.
 fn finding(scenario: &ScenarioSummary) -> String {
     let mut sentences = Vec::new();
@@ -130,7 +176,11 @@ fn finding(scenario: &ScenarioSummary) -> String {
         sentences.push(at_rate);
         ranked.retain(|variant| variant.rate_per_s == rate_per_s);
     }
-    ranked.sort_by(|a, b| b.success.mean.total_cmp(&a.success.mean));
+    // Those that are there to miss something come last, however many requests they answered.
+    ranked.sort_by(|a, b| {
+        let by_success = b.success.mean.total_cmp(&a.success.mean);
+        a.has_to_fail().cmp(&b.has_to_fail()).then(by_success)
+    });
     if ranked.len() > MOST {
         let half = MOST / 2;
         sentences.push(format!(
@@ -198,7 +248,9 @@ fn answered(ranked: &[&VariantSummary]) -> String {
             ratio(high / low)
         ));
     }
-    if ranked[0].success.min <= ranked[1].success.max && ranked[1].success.mean < 1.0 {
+    let (first, second) = (ranked[0].success, ranked[1].success);
+    let overlap = first.min <= second.max && second.min <= first.max;
+    if overlap && first != second && second.mean < 1.0 {
         text.push_str(" The ranges of the first two over seeds overlap.");
     }
     text
@@ -212,11 +264,11 @@ fn tail(ranked: &[&VariantSummary]) -> Option<String> {
     let text = |v: &&&VariantSummary| {
         let (ms, bound) = v.quantile_ms(0.99);
         let sign = if bound { "at least " } else { "" };
-        format!("{sign}{}\u{a0}ms with {}", significant(ms), name(v))
+        format!("{}, {sign}{}\u{a0}ms", name(v), significant(ms))
     };
     let all: Vec<String> = by_tail.iter().map(text).collect();
     (!all.is_empty())
-        .then(|| format!("The 99th percentile of the response time was {}.", listed(&all)))
+        .then(|| format!("The 99th percentile of the response time: {}.", all.join("; ")))
 }
 
 /// What the faulted backends got while they were faulted.
@@ -233,14 +285,14 @@ fn faulted_share(scenario: &ScenarioSummary, ranked: &[&VariantSummary]) -> Opti
     let shares: Vec<(String, String)> = ranked.iter().filter_map(|v| of(v)).collect();
     let (some, _) = shares.first()?;
     let shares = match shares.len() > 1 && shares.iter().all(|(share, _)| share == some) {
-        true => format!("{some} with every variant"),
+        true => format!("{some}, whatever the variant,"),
         false => {
-            let each = shares.iter().map(|(share, name)| format!("{share} with {name}"));
+            let each = shares.iter().map(|(share, name)| format!("{share} (by {name})"));
             listed(&each.collect::<Vec<_>>())
         }
     };
     Some(format!(
-        "While its fault lasted, {} received {} of the requests to {}; an equal share is {}.",
+        "While its fault lasted, {} was sent {} of the requests to {}; an equal share is {}.",
         escape(endpoint),
         shares,
         escape(&service.name),

@@ -102,12 +102,32 @@ pub struct EndpointRecord {
     pub series: EndpointSeries,
 }
 
+impl EndpointRecord {
+    /// What was sent here in each interval, as the sidecars say; of systems that were not asked,
+    /// what arrived.
+    pub fn sent_here(&self) -> &[u64] {
+        if self.series.placed.is_empty() { &self.series.arrived } else { &self.series.placed }
+    }
+
+    /// All that was sent here, as [`sent_here`](Self::sent_here).
+    pub fn attempts(&self) -> u64 {
+        match self.sent_here() {
+            [] => self.total.arrived,
+            sent => sent.iter().sum(),
+        }
+    }
+}
+
 /// An endpoint over the intervals of its run. Each list has one value for each of
 /// [`RunRecord::intervals`](super::RunRecord::intervals), by position; lists that are not known, as
 /// in records of schema 1, are empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointSeries {
+    /// Attempts that sidecars say they sent there in the interval, whether or not they arrived: who
+    /// is down keeps no log. Empty where no sidecar was asked.
+    #[serde(default)]
+    pub placed: Vec<u64>,
     /// Requests that arrived in the interval.
     pub arrived: Vec<u64>,
     /// Of those that arrived in it: answered below 400.
@@ -135,7 +155,7 @@ impl EndpointSeries {
     /// Whether each list has this length, or is not known.
     pub(super) fn has_length(&self, intervals: usize) -> bool {
         let of_log = [&self.arrived, &self.ok, &self.errors, &self.cancelled, &self.crashed];
-        let of_time = [&self.in_flight_peak, &self.busy_us, &self.wasted_us];
+        let of_time = [&self.placed, &self.in_flight_peak, &self.busy_us, &self.wasted_us];
         let fits = |length: usize| length == intervals || length == 0;
         of_log.iter().chain(&of_time).all(|list| fits(list.len()))
             && fits(self.in_flight_mean.len())
@@ -160,7 +180,7 @@ pub struct Served {
 }
 
 /// How soon the mesh reacted to a fault at an endpoint, by the share of its service's requests that
-/// arrived there in a second.
+/// was sent there in a second.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reaction {
@@ -172,6 +192,10 @@ pub struct Reaction {
     pub from_ms: u64,
     /// When it was over; the end of the run for what lasts.
     pub until_ms: u64,
+    /// What is said of its recovery rests on the time until then: the next fault of the endpoint, or
+    /// the end of the run. `None` in records that were written before this was told apart.
+    #[serde(default)]
+    pub watched_until_ms: Option<u64>,
     /// From its begin until the share stayed below half of a fair one, in milliseconds; `None` when
     /// it did not before the fault was over.
     pub detected_after_ms: Option<u64>,

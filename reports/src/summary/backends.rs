@@ -32,11 +32,10 @@ pub struct EndpointSummary {
     pub faulted: bool,
     /// What it saw in all runs together.
     pub total: Served,
-    /// Arrived here of all that arrived at its service, 0 to 1, over all runs; zero when nothing
-    /// arrived.
+    /// Sent here of all that was sent to its service, 0 to 1, over all runs; zero when nothing was.
     pub share: f64,
     /// The same, over the intervals that begin while a fault on it lasts; `None` when there are
-    /// none, or nothing arrived in them.
+    /// none, or nothing was sent in them.
     pub share_in_fault: Option<f64>,
     /// Its share in each interval.
     pub share_over_time: Vec<Option<Band>>,
@@ -48,14 +47,14 @@ pub struct EndpointSummary {
     pub wasted: Option<f64>,
 }
 
-/// Arrivals at one endpoint and at its service.
+/// What was sent to one endpoint and to its service.
 #[derive(Clone, Copy, Default)]
-struct Arrivals {
+struct Sent {
     here: u64,
     service: u64,
 }
 
-impl Arrivals {
+impl Sent {
     fn add(&mut self, here: u64, service: u64) {
         self.here += here;
         self.service += service;
@@ -91,25 +90,25 @@ pub(super) fn summarise(runs: &[&RunRecord], faults: &[Event]) -> Vec<ServiceSum
 struct View<'r> {
     run: &'r RunRecord,
     endpoints: BTreeMap<&'r str, &'r EndpointRecord>,
-    arrived: u64,
-    arrived_in: Vec<u64>,
+    sent: u64,
+    sent_in: Vec<u64>,
 }
 
 impl<'r> View<'r> {
     fn of(run: &'r RunRecord, service: &str) -> Self {
         let members = || run.endpoints.iter().filter(|e| e.service == service);
-        let in_interval = |i: usize| members().map(|e| arrived_in(e, i)).sum();
+        let in_interval = |i: usize| members().map(|e| sent_in(e, i)).sum();
         Self {
             run,
             endpoints: members().map(|e| (e.name.as_str(), e)).collect(),
-            arrived: members().map(|e| e.total.arrived).sum(),
-            arrived_in: (0..run.intervals.len()).map(in_interval).collect(),
+            sent: members().map(|e| e.attempts()).sum(),
+            sent_in: (0..run.intervals.len()).map(in_interval).collect(),
         }
     }
 }
 
-fn arrived_in(endpoint: &EndpointRecord, interval: usize) -> u64 {
-    endpoint.series.arrived.get(interval).copied().unwrap_or(0)
+fn sent_in(endpoint: &EndpointRecord, interval: usize) -> u64 {
+    endpoint.sent_here().get(interval).copied().unwrap_or(0)
 }
 
 fn endpoint_summary(
@@ -121,15 +120,15 @@ fn endpoint_summary(
     let aimed_here = |e: &&Event| e.target == name || e.target == service;
     let aimed: Vec<&Event> = faults.iter().filter(aimed_here).collect();
     let mut total = Served::default();
-    let (mut overall, mut in_fault) = (Arrivals::default(), Arrivals::default());
+    let (mut overall, mut in_fault) = (Sent::default(), Sent::default());
     let mut over_time: BTreeMap<u64, (f64, Vec<f64>)> = BTreeMap::new();
     for view in views {
         let Some(this) = view.endpoints.get(name) else { continue };
         add(&mut total, &this.total);
-        overall.add(this.total.arrived, view.arrived);
+        overall.add(this.attempts(), view.sent);
         for (i, interval) in planned(view.run) {
-            let mut now = Arrivals::default();
-            now.add(arrived_in(this, i), view.arrived_in[i]);
+            let mut now = Sent::default();
+            now.add(sent_in(this, i), view.sent_in[i]);
             if aimed.iter().any(|fault| lasts_at(fault, interval.start_ms)) {
                 in_fault.add(now.here, now.service);
             }

@@ -32,6 +32,21 @@ impl CheckSummary {
         self.outcomes.iter().any(|outcome| outcome.check.must_fail)
     }
 
+    /// Whether it sets variants against each other: some have to miss it, or it is a comparison.
+    pub fn tells_apart(&self) -> bool {
+        let compares = |outcome: &Outcome| outcome.check.compared_with.is_some();
+        self.must_fail() || self.outcomes.iter().any(compares)
+    }
+
+    /// Whether two variants were asked for the same.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let bounds = |summary: &Self| {
+            let check = &summary.outcomes.first()?.check;
+            Some((check.at_least, check.at_most, check.compared_with.clone()))
+        };
+        self.what == other.what && bounds(self) == bounds(other)
+    }
+
     /// The runs that speak against it on their own.
     pub fn missed(&self) -> impl Iterator<Item = &Outcome> {
         self.outcomes.iter().filter(|outcome| outcome.check.missed_alone())

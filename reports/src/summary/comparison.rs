@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::metric::{Measured, Metric, MetricValue, as_pair};
+use super::metric::{Measured, Metric, MetricValue, as_pair, entry_is_faulted};
 use crate::record::RunRecord;
 use crate::statistics::{Bounds, Sections, mean, paired, unpaired};
 
@@ -60,6 +60,9 @@ pub enum Mark {
     NoneShown,
     /// Nothing can be said: there is no value, only one run, or two lower bounds.
     Unknown,
+    /// It would be better, and that is no merit: fewer requests succeeded, or what is balanced well
+    /// is work that one of them should not have got.
+    NotJudged,
 }
 
 impl Mark {
@@ -70,6 +73,7 @@ impl Mark {
             Mark::Worse => "worse",
             Mark::NoneShown => "no difference shown",
             Mark::Unknown => "cannot be told",
+            Mark::NotJudged => "not judged",
         }
     }
 }
@@ -125,6 +129,7 @@ pub(crate) fn difference(
         None => Mark::Unknown,
         Some(_) if both_bounds && difference != 0.0 => Mark::Unknown,
         Some(interval) if !interval.excludes_zero() => Mark::NoneShown,
+        Some(_) if difference.abs() <= metric.resolution(center_a) => Mark::NoneShown,
         Some(interval) if (interval.low > 0.0) == metric.more_is_better() => Mark::Better,
         Some(_) => Mark::Worse,
     };
@@ -173,6 +178,25 @@ pub(super) struct Contender<'a, 'r> {
 /// What others are compared with when nothing else is asked for: what everybody knows.
 const USUAL_BASELINE: &str = "round_robin";
 
+/// Takes back what looks like merit and is none. Who fails more requests answers the rest sooner and
+/// has less to do; and where an instance is to be avoided, equal shares are the mistake.
+fn withhold(differences: &mut [Difference], shares_should_differ: bool) {
+    let fails_more =
+        differences.iter().any(|d| d.metric == Metric::Success && d.mark == Mark::Worse);
+    for difference in differences.iter_mut() {
+        let (is_success, is_balance) = match difference.metric {
+            Metric::Success | Metric::Goodput => (true, false),
+            Metric::Jain | Metric::MaxOverMean => (false, true),
+            _ => (false, false),
+        };
+        let is_cheap = fails_more && !is_success && difference.mark == Mark::Better;
+        let is_said = matches!(difference.mark, Mark::Better | Mark::Worse);
+        if is_cheap || (is_balance && shares_should_differ && is_said) {
+            difference.mark = Mark::NotJudged;
+        }
+    }
+}
+
 /// One comparison for each rate. The baseline is the variant called `asked`, else `round_robin`,
 /// else the first.
 pub(super) fn compare(
@@ -196,11 +220,13 @@ pub(super) fn compare(
             let differences = others.into_iter().flatten();
             let differences =
                 differences.map(|m| difference(m, baseline.runs, contender.runs, confidence));
+            let mut differences: Vec<Difference> = differences.collect();
+            withhold(&mut differences, contender.runs.iter().any(|run| entry_is_faulted(run)));
             ComparisonRow {
                 label: contender.label.to_owned(),
                 place: contender.place,
                 values,
-                differences: differences.collect(),
+                differences,
             }
         };
         let rows = here.iter().map(row).collect();

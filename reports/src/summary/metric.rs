@@ -23,16 +23,17 @@ pub enum Metric {
     P99,
     /// 99.9th percentile.
     P999,
-    /// Attempts that arrived at the instances of the service that the client calls, for each
+    /// Attempts that were sent to the instances of the service that the client calls, for each
     /// request that the client sent.
     Amplification,
     /// Work of all instances that came to nothing, of all of their work.
     WastedWork,
-    /// From the begin of a fault until its target gets less than half of a fair share: the slowest
+    /// From the begin of a fault until its target stays below half of a fair share: the slowest
     /// of a run. What was not detected counts with the time that the fault lasted.
     TimeToDetect,
-    /// From the end of a fault until its target gets at least half of a fair share again: the
-    /// slowest of a run. What did not recover counts with the time until the end of the run.
+    /// From the end of a detected fault until its target gets at least half of a fair share again:
+    /// the slowest of a run. What did not recover counts with the time until its next fault, or the
+    /// end of the run.
     TimeToRecover,
     /// Jain's index of the utilisation of the instances of the service that the client calls.
     Jain,
@@ -120,6 +121,25 @@ impl Metric {
         }
     }
 
+    /// The least and the most that it can be. An interval over runs knows nothing of that by itself.
+    fn domain(self) -> (f64, f64) {
+        match self {
+            Metric::Success | Metric::WastedWork | Metric::Jain => (0.0, 1.0),
+            Metric::MaxOverMean => (1.0, f64::INFINITY),
+            _ => (0.0, f64::INFINITY),
+        }
+    }
+
+    /// The least difference to `value` that is one: below it lie the steps of a histogram, and of the
+    /// windows by which faults are seen to be heeded.
+    pub(super) fn resolution(self, value: f64) -> f64 {
+        match self {
+            Metric::P50 | Metric::P90 | Metric::P99 | Metric::P999 => value * 0.002,
+            Metric::TimeToDetect | Metric::TimeToRecover => 100.0,
+            _ => 0.0,
+        }
+    }
+
     /// What it is in one run; `None` when the run has nothing to say about it.
     fn of_run(self, run: &RunRecord) -> Option<Reading> {
         let value = match self {
@@ -132,9 +152,9 @@ impl Metric {
                 return quantile(&run.latency.response, self.quantile()?, run);
             }
             Metric::Amplification => {
-                let arrived: u64 = entry(run).map(|e| e.total.arrived).sum();
+                let attempts: u64 = entry(run).map(EndpointRecord::attempts).sum();
                 let sent = run.accounting.sent;
-                (sent > 0 && entry(run).next().is_some()).then(|| arrived as f64 / sent as f64)
+                (sent > 0 && entry(run).next().is_some()).then(|| attempts as f64 / sent as f64)
             }
             Metric::WastedWork => wasted_work(run),
             Metric::TimeToDetect => return slowest(run, detected),
@@ -176,6 +196,15 @@ fn wasted_work(run: &RunRecord) -> Option<f64> {
     (busy > 0).then(|| wasted as f64 / busy as f64)
 }
 
+/// Whether something went wrong at one of them, so that their shares are not to be equal.
+pub(super) fn entry_is_faulted(run: &RunRecord) -> bool {
+    let hit = |e: &EndpointRecord| {
+        let aims = |target: &str| target == e.name || target == e.service;
+        run.events.iter().any(|event| event.kind == "fault" && aims(&event.target))
+    };
+    entry(run).any(hit)
+}
+
 /// The share of its workers' time, or the mean number of requests worked on where they are not
 /// counted.
 pub(super) fn utilisation(endpoint: &EndpointRecord, run: &RunRecord) -> Option<f64> {
@@ -197,17 +226,30 @@ fn slowest(run: &RunRecord, told: fn(&RunRecord, usize) -> Told) -> Option<Readi
     Some(Reading { value: ms as f64, is_bound })
 }
 
+/// Whether there is another endpoint to turn to: the only one of a service gets all of its requests,
+/// whatever happens to it.
+fn has_peers(run: &RunRecord, target: &str) -> bool {
+    let own = run.endpoints.iter().find(|endpoint| endpoint.name == target);
+    own.is_none_or(|own| run.endpoints.iter().filter(|e| e.service == own.service).count() > 1)
+}
+
 fn detected(run: &RunRecord, place: usize) -> Told {
     let reaction = &run.reactions[place];
+    if !has_peers(run, &reaction.target) {
+        return None;
+    }
     let lasted = reaction.until_ms.saturating_sub(reaction.from_ms);
     Some(reaction.detected_after_ms.map_or((lasted, true), |ms| (ms, false)))
 }
 
 fn recovered(run: &RunRecord, place: usize) -> Told {
     let reaction = &run.reactions[place];
-    let left = run.plan.duration_ms.saturating_sub(reaction.until_ms);
-    // Of what lasts to the end nothing can be seen.
-    (left > 0).then(|| reaction.recovered_after_ms.map_or((left, true), |ms| (ms, false)))
+    let watched_until = reaction.watched_until_ms.unwrap_or(run.plan.duration_ms);
+    let left = watched_until.saturating_sub(reaction.until_ms);
+    // Of what lasts to the end nothing can be seen, and where nobody left there is no way back.
+    let was_left = reaction.detected_after_ms.is_some() && has_peers(run, &reaction.target);
+    (left > 0 && was_left)
+        .then(|| reaction.recovered_after_ms.map_or((left, true), |ms| (ms, false)))
 }
 
 /// A metric over all runs of a variant.
@@ -275,6 +317,12 @@ impl Measured {
         let interval = self
             .center
             .and_then(|center| Sections { center, of_runs: &values }.interval(CONFIDENCE));
+        let (least, most) = metric.domain();
+        let within = |Bounds { low, high }| Bounds {
+            low: low.clamp(least, most),
+            high: high.clamp(least, most),
+        };
+        let interval = interval.map(within);
         MetricValue {
             metric,
             value: self.center,

@@ -339,6 +339,7 @@ impl Log {
                 fault: format!("slow: constant {} ms", model.slow_us / 1000),
                 from_ms: seconds.0 * 1000,
                 until_ms: seconds.1 * 1000,
+                watched_until_ms: Some(model.seconds * 1000),
                 // Only who sends it less has noticed.
                 detected_after_ms: (variant.faulted_share < 500).then_some(400 + seed),
                 recovered_after_ms: Some(100),
@@ -397,6 +398,8 @@ fn p99_check(seconds: f64) -> Check {
 fn series(seconds: usize) -> EndpointSeries {
     let zeros = || vec![0; seconds];
     EndpointSeries {
+        // Nobody asks these sidecars: what arrived is what was sent.
+        placed: Vec::new(),
         arrived: zeros(),
         ok: zeros(),
         errors: zeros(),

@@ -7,6 +7,7 @@ use loadgen::{LatencyHistogram, Outcome, Sample};
 use reports::record::{EndpointRecord, EndpointSeries, Served};
 use sim::RunResult;
 use sim::backend::{End, LogEntry};
+use sim::world::Said;
 
 use super::{interval_count, interval_of, micros, quantiles, spans};
 use crate::scenario::Scenario;
@@ -14,8 +15,9 @@ use crate::scenario::Scenario;
 pub(super) fn of(scenario: &Scenario, result: &RunResult) -> Vec<EndpointRecord> {
     let satisfied = Satisfied::of(&result.samples);
     let services = scenario.services_of_instances();
-    let logs = scenario.instances().into_iter().zip(&result.logs).zip(services);
-    logs.map(|((name, log), service)| {
+    let placed = placed(scenario.duration(), result);
+    let logs = scenario.instances().into_iter().zip(&result.logs).zip(services).zip(placed);
+    logs.map(|(((name, log), service), placed)| {
         let service = &scenario.file.services[service];
         let time = time(scenario.duration(), log, &satisfied);
         let (total, latency, by_arrival) = by_arrival(scenario.duration(), log);
@@ -27,10 +29,24 @@ pub(super) fn of(scenario: &Scenario, result: &RunResult) -> Vec<EndpointRecord>
             busy_us: Some(time.busy_us.iter().sum()),
             wasted_us: Some(time.wasted_us.iter().sum()),
             latency,
-            series: EndpointSeries { ..merged(by_arrival, time) },
+            series: EndpointSeries { placed, ..merged(by_arrival, time) },
         }
     })
     .collect()
+}
+
+/// For each backend and interval, the attempts that sidecars say they sent there.
+fn placed(duration: Duration, result: &RunResult) -> Vec<Vec<u64>> {
+    let count = interval_count(duration);
+    let mut placed = vec![vec![0; count]; result.logs.len()];
+    for saying in &result.sayings {
+        if let Said::Placed { backend, .. } = saying.said
+            && let Some(of) = placed[backend].get_mut(interval_of(saying.at, count))
+        {
+            *of += 1;
+        }
+    }
+    placed
 }
 
 fn merged(by_arrival: EndpointSeries, time: EndpointSeries) -> EndpointSeries {
