@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
+#[allow(clippy::disallowed_methods, reason = "this measures a machine, and is no simulation")]
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut next = || arguments.next().ok_or("usage: bare_client ADDRESS CONNECTIONS SECONDS");
