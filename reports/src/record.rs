@@ -93,6 +93,14 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// Whether there is another endpoint to turn to: the only one of a service gets all of its
+    /// requests, whatever happens to it.
+    pub fn has_peers(&self, endpoint: &str) -> bool {
+        let own = self.endpoints.iter().find(|known| known.name == endpoint);
+        let beside = |service: &str| self.endpoints.iter().filter(|e| e.service == service).count();
+        own.is_none_or(|own| beside(&own.service) > 1)
+    }
+
     /// Reads a record from a file.
     ///
     /// # Errors

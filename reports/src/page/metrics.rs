@@ -26,8 +26,13 @@ fn table(scenario: &ScenarioSummary, comparison: &Comparison, several: bool) -> 
         let requests = variant.map_or(0, |v| v.accounting.planned);
         let is_base = if row.label == comparison.baseline { ", the baseline" } else { "" };
         let label = escape(&row.label);
+        // All rates of a family have one colour, and one switch.
+        let name = variant.map_or(label.clone(), |v| match several {
+            true => escape(&v.family),
+            false => label.clone(),
+        });
         heads.push_str(&format!(
-            "<th scope=\"col\" data-variant=\"{}\" data-name=\"{label}\">\
+            "<th scope=\"col\" data-variant=\"{}\" data-name=\"{name}\">\
              <i class=\"swatch {}\"></i>{label}<small>{}, {} requests{is_base}</small></th>",
             row.place,
             swatch(row.place),

@@ -56,7 +56,8 @@ fn timeline(run: &RunRecord) -> String {
             moments.push((until, format!("{}: {} is over", event.target, event.detail)));
         }
     }
-    run.reactions.iter().for_each(|reaction| moments.extend(of_reaction(reaction)));
+    let told = run.reactions.iter().filter(|reaction| run.has_peers(&reaction.target));
+    told.for_each(|reaction| moments.extend(of_reaction(reaction)));
     moments.sort_by_key(|(at, _)| *at);
     let suffered = suffered(run);
     let more = match moments.len().saturating_sub(MOMENTS) {
@@ -106,7 +107,9 @@ fn of_reaction(reaction: &Reaction) -> Vec<(u64, String)> {
             format!("{target} was sent at least half of an equal share while the fault lasted"),
         ),
     };
-    let recovered = reaction.recovered_after_ms.map(|after| {
+    // Where nobody left there is no way back.
+    let recovered = reaction.detected_after_ms.and(reaction.recovered_after_ms);
+    let recovered = recovered.map(|after| {
         let text = format!(
             "{target} is sent at least half of an equal share again, {} after the fault was over",
             took(after)

@@ -7,6 +7,8 @@ use crate::summary::{CheckSummary, KEEPS_UP, ScenarioSummary, Spread, VariantSum
 
 /// Variants that a paragraph can tell of; of more, it tells of the best and the worst.
 const MOST: usize = 8;
+/// Doubts that stand open.
+const DOUBTS: usize = 6;
 /// Failures listed one by one before the rest is only counted.
 const LISTED: usize = 12;
 
@@ -362,6 +364,14 @@ pub(super) fn distrust(doubts: &[String], extras: &PageExtras) -> String {
     if items.is_empty() {
         return String::new();
     }
-    let items: String = items.iter().map(|i| format!("<li>{i}</li>\n")).collect();
-    format!("<div class=\"distrust\">\n<h3>What to distrust</h3>\n<ul>\n{items}</ul>\n</div>\n")
+    let rest = if items.len() > DOUBTS + 1 { items.split_off(DOUBTS) } else { Vec::new() };
+    let list = |items: &[String]| {
+        let items: String = items.iter().map(|i| format!("<li>{i}</li>\n")).collect();
+        format!("<ul>\n{items}</ul>\n")
+    };
+    let rest = match rest.len() {
+        0 => String::new(),
+        n => format!("<details>\n<summary>{n} more</summary>\n{}</details>\n", list(&rest)),
+    };
+    format!("<div class=\"distrust\">\n<h3>What to distrust</h3>\n{}{rest}</div>\n", list(&items))
 }

@@ -226,16 +226,9 @@ fn slowest(run: &RunRecord, told: fn(&RunRecord, usize) -> Told) -> Option<Readi
     Some(Reading { value: ms as f64, is_bound })
 }
 
-/// Whether there is another endpoint to turn to: the only one of a service gets all of its requests,
-/// whatever happens to it.
-fn has_peers(run: &RunRecord, target: &str) -> bool {
-    let own = run.endpoints.iter().find(|endpoint| endpoint.name == target);
-    own.is_none_or(|own| run.endpoints.iter().filter(|e| e.service == own.service).count() > 1)
-}
-
 fn detected(run: &RunRecord, place: usize) -> Told {
     let reaction = &run.reactions[place];
-    if !has_peers(run, &reaction.target) {
+    if !run.has_peers(&reaction.target) {
         return None;
     }
     let lasted = reaction.until_ms.saturating_sub(reaction.from_ms);
@@ -247,7 +240,7 @@ fn recovered(run: &RunRecord, place: usize) -> Told {
     let watched_until = reaction.watched_until_ms.unwrap_or(run.plan.duration_ms);
     let left = watched_until.saturating_sub(reaction.until_ms);
     // Of what lasts to the end nothing can be seen, and where nobody left there is no way back.
-    let was_left = reaction.detected_after_ms.is_some() && has_peers(run, &reaction.target);
+    let was_left = reaction.detected_after_ms.is_some() && run.has_peers(&reaction.target);
     (left > 0 && was_left)
         .then(|| reaction.recovered_after_ms.map_or((left, true), |ms| (ms, false)))
 }
