@@ -93,12 +93,16 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
-    /// Whether there is another endpoint to turn to: the only one of a service gets all of its
-    /// requests, whatever happens to it.
-    pub fn has_peers(&self, endpoint: &str) -> bool {
-        let own = self.endpoints.iter().find(|known| known.name == endpoint);
-        let beside = |service: &str| self.endpoints.iter().filter(|e| e.service == service).count();
-        own.is_none_or(|own| beside(&own.service) > 1)
+    /// Whether there was another endpoint to turn to when a fault began: the only one of a service
+    /// gets all of its requests, whatever happens to it, and where all fail none is to be left.
+    pub fn had_a_choice(&self, reaction: &Reaction) -> bool {
+        let own = self.endpoints.iter().find(|known| known.name == reaction.target);
+        let Some(own) = own else { return true };
+        let failed = |name: &str| {
+            let mut of_it = self.reactions.iter().filter(|other| other.target == name);
+            of_it.any(|other| (other.from_ms..other.until_ms).contains(&reaction.from_ms))
+        };
+        self.endpoints.iter().any(|other| other.service == own.service && !failed(&other.name))
     }
 
     /// Reads a record from a file.

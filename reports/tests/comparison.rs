@@ -4,7 +4,7 @@
 mod synthetic;
 
 use reports::compare::{markdown, text};
-use reports::record::WarningKind;
+use reports::record::{Reaction, WarningKind};
 use reports::summary::{Knee, Mark, Metric, Pairing, warnings};
 use reports::{
     PageExtras, ReportError, RunRecord, compare, summarise, summarise_against, write_page,
@@ -75,6 +75,22 @@ fn what_lacks_data_is_unknown_and_never_equal() {
     assert!(ewma.differences.iter().all(|d| d.mark == Mark::Unknown), "{ewma:?}");
     let detect = ewma.values.iter().find(|v| v.metric == Metric::TimeToDetect);
     assert_eq!(detect.map(|v| (v.value, v.missing)), Some((None, 1)));
+}
+
+#[test]
+fn where_all_fail_there_is_nobody_to_turn_to() {
+    let mut runs = two();
+    for run in &mut runs {
+        let Some(first) = run.reactions.first().cloned() else { continue };
+        let others = run.endpoints.iter().filter(|endpoint| endpoint.name != first.target);
+        let others: Vec<_> = others.map(|endpoint| endpoint.name.clone()).collect();
+        let all = others.into_iter().map(|target| Reaction { target, ..first.clone() });
+        run.reactions.extend(all);
+    }
+    let summary = summarise(&runs);
+    let values = &summary[0].comparisons[0].rows[1].values;
+    let detect = values.iter().find(|value| value.metric == Metric::TimeToDetect);
+    assert_eq!(detect.map(|detect| detect.value), Some(None));
 }
 
 #[test]

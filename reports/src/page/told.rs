@@ -56,7 +56,7 @@ fn timeline(run: &RunRecord) -> String {
             moments.push((until, format!("{}: {} is over", event.target, event.detail)));
         }
     }
-    let told = run.reactions.iter().filter(|reaction| run.has_peers(&reaction.target));
+    let told = run.reactions.iter().filter(|reaction| run.had_a_choice(reaction));
     told.for_each(|reaction| moments.extend(of_reaction(reaction)));
     moments.sort_by_key(|(at, _)| *at);
     let suffered = suffered(run);

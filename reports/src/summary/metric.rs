@@ -228,7 +228,7 @@ fn slowest(run: &RunRecord, told: fn(&RunRecord, usize) -> Told) -> Option<Readi
 
 fn detected(run: &RunRecord, place: usize) -> Told {
     let reaction = &run.reactions[place];
-    if !run.has_peers(&reaction.target) {
+    if !run.had_a_choice(reaction) {
         return None;
     }
     let lasted = reaction.until_ms.saturating_sub(reaction.from_ms);
@@ -240,7 +240,7 @@ fn recovered(run: &RunRecord, place: usize) -> Told {
     let watched_until = reaction.watched_until_ms.unwrap_or(run.plan.duration_ms);
     let left = watched_until.saturating_sub(reaction.until_ms);
     // Of what lasts to the end nothing can be seen, and where nobody left there is no way back.
-    let was_left = reaction.detected_after_ms.is_some() && run.has_peers(&reaction.target);
+    let was_left = reaction.detected_after_ms.is_some() && run.had_a_choice(reaction);
     (left > 0 && was_left)
         .then(|| reaction.recovered_after_ms.map_or((left, true), |ms| (ms, false)))
 }

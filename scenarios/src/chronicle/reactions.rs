@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use reports::record::Reaction;
-use sim::RunResult;
+use sim::world::SidecarBooks;
+use sim::{Fault, RunResult};
 
 use super::millis;
 use crate::measure::Shares;
@@ -14,8 +15,12 @@ pub(super) fn of(scenario: &Scenario, result: &RunResult) -> Vec<Reaction> {
     let (names, services) = (scenario.instances(), scenario.services_of_instances());
     let end = scenario.duration();
     let reaction = |target: usize| {
+        let of_service = |books: &&SidecarBooks| books.service == services[target];
+        let callers = result.sidecars.iter().filter(of_service).count();
+        // A link that fails for one of several callers is no reason for the others to leave.
+        let is_for_all = |fault: &&Fault| fault.link().is_none() || callers == 1;
         let faults = result.faults.iter().filter(|fault| fault.instance() == Some(target));
-        let faults = faults.filter(|fault| fault.at < end);
+        let faults = faults.filter(is_for_all).filter(|fault| fault.at < end);
         let mut faults: Vec<_> =
             faults.map(|fault| (fault.at, fault.until.unwrap_or(end).min(end), fault)).collect();
         faults.sort_by_key(|(at, until, _)| (*at, *until));
