@@ -186,7 +186,8 @@ static DEFINITIONS: [Definition; 26] = [
         "the part of the work time whose answer nobody could use: cancelled, or too late"),
     row((Metric::TimeToDetect, "time_to_detect", Unit::Time), [Must, No, No, No],
         "time to detect the fault",
-        "from the begin of the first fault until the share stays below half of a fair one"),
+        "from the begin of the first fault until less than half of a fair share arrives there for \
+         three seconds; what is down logs nothing, so of a crash this says little"),
     row((Metric::TimeToRecover, "time_to_recover", Unit::Time), [Must, No, No, No],
         "time to recover from the fault",
         "from the end of that fault until the share is at least half of a fair one"),
