@@ -144,3 +144,27 @@ strategies = ["round_robin"]
         assert!(of_front.end_us().unwrap() <= of_client.end_us().unwrap());
     }
 }
+
+/// What the sidecar says it sent to each instance, by the intervals from `from` to `until` seconds.
+fn sent_to(record: &RunRecord, endpoint: usize, from: usize, until: usize) -> u64 {
+    record.endpoints[endpoint].series.placed[from..until].iter().sum()
+}
+
+#[test]
+fn what_is_sent_is_what_arrives_and_what_a_dead_instance_never_saw() {
+    let record = run("\"crash\"", "route = { retry = { max_retries = 0 } }");
+    let arrived = |endpoint: usize, from: usize, until: usize| -> u64 {
+        record.endpoints[endpoint].series.arrived[from..until].iter().sum()
+    };
+    let all: u64 = (0..3).map(|endpoint| sent_to(&record, endpoint, 0, 8)).sum();
+    assert_eq!(all, record.accounting.sent, "one attempt for each request");
+    for alive in [1, 2] {
+        assert_eq!(sent_to(&record, alive, 0, 8), arrived(alive, 0, 8));
+    }
+    assert_eq!(arrived(0, 3, 5), 0);
+    let share = sent_to(&record, 0, 3, 5);
+    assert!((66..=67).contains(&share), "a third of 200: {share}");
+    // And so a mesh that goes on sending there has not noticed.
+    let [reaction] = record.reactions.as_slice() else { panic!("{:?}", record.reactions) };
+    assert_eq!((reaction.detected_after_ms, reaction.watched_until_ms), (None, Some(8_000)));
+}
