@@ -65,7 +65,7 @@ fn wrong_files_get_one_line_that_says_where_and_what() {
         ("\"random\"", "\"fastest\""),
         ("status = 504\n", "\n"),
         ("at_most = \"510ms\"", "at_most = 510"),
-        ("at_most = 0.117", "at_most = \"2s\""),
+        ("at_most = 0.122", "at_most = \"2s\""),
         ("seeds = 5", "seeds = 0"),
         ("[compare]", "[compare"),
         ("timeout = \"500ms\"", "timeout = \"0s\""),
