@@ -2,8 +2,10 @@
 //!
 //! A record belongs to one (scenario, world, system, variant, seed). Reports read records and
 //! nothing else, so records of several machines and days can be copied into one folder, compared
-//! and drawn. Everything in it is computed from the client's record and the backends' logs; what
-//! the proxy said about itself stands in fields called `said`: it explains, and decides nothing.
+//! and drawn. Everything in it is computed from the client's record and the backends' logs, but for
+//! what the proxy said about itself: fields called `said`, and what it placed on each endpoint
+//! ([`EndpointSeries::placed`], and the reactions made of it). That explains and compares, and no
+//! verdict rests on it.
 //!
 //! `series` is what happened over time, `trace` what happened to single requests. `earlier` reads
 //! records of the schema before this one, `client` those of the load generator alone, and `layout`
@@ -75,7 +77,7 @@ pub struct RunRecord {
     /// What each backend saw, by its own log.
     pub endpoints: Vec<EndpointRecord>,
     /// How soon the mesh turned away from each endpoint at which something went wrong, and back to
-    /// it: its first fault each, by the backends' logs.
+    /// it: its first fault each, by what sidecars say they sent there.
     pub reactions: Vec<Reaction>,
     /// Faults, and what the sidecars say of themselves (ejections, trials, returns, panic,
     /// circuits, pushes), on the run's clock, in order of time.

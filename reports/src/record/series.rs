@@ -155,9 +155,10 @@ impl EndpointSeries {
     /// Whether each list has this length, or is not known.
     pub(super) fn has_length(&self, intervals: usize) -> bool {
         let of_log = [&self.arrived, &self.ok, &self.errors, &self.cancelled, &self.crashed];
-        let of_time = [&self.placed, &self.in_flight_peak, &self.busy_us, &self.wasted_us];
+        let of_time = [&self.in_flight_peak, &self.busy_us, &self.wasted_us];
         let fits = |length: usize| length == intervals || length == 0;
         of_log.iter().chain(&of_time).all(|list| fits(list.len()))
+            && fits(self.placed.len())
             && fits(self.in_flight_mean.len())
             && fits(self.latency_us.len())
     }
